@@ -1,0 +1,126 @@
+"""Content, style (Gram) and total-variation losses, each in every normalisation in use.
+
+Pure functions of arrays. Gatys et al. write F (M positions x N channels) for the features of the
+generated picture and P for those of the content picture; G = F^T F, and A is the same of the style
+picture (arXiv 1508.06576, equations 1 to 5). Tools in use differ from the paper only in what they
+divide by, so the divisor is a named choice; the names are the keys of `CONTENT_REDUCTIONS`,
+`GRAM_NORMALIZATIONS`, `STYLE_REDUCTIONS` and `TOTAL_VARIATIONS`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Features = Float[Array, "h w c"]
+Gram = Float[Array, "c c"]
+Image = Float[Array, "h w 3"]
+Scalar = Float[Array, ""]
+
+CONTENT_REDUCTIONS: dict[str, Callable[[Features], Scalar]] = {
+    "half_sum": lambda squares: 0.5 * jnp.sum(squares),
+    "sum": jnp.sum,
+    "mean": jnp.mean,
+}
+
+#: What `gram_matrix` divides by, given positions and channels.
+GRAM_NORMALIZATIONS: dict[str, Callable[[int, int], float]] = {
+    "none": lambda positions, channels: 1.0,
+    "positions": lambda positions, channels: float(positions),
+    "size": lambda positions, channels: float(positions) * channels,
+}
+
+#: What `style_loss` divides the sum of squares by, given channels and pixels of the picture.
+STYLE_REDUCTIONS: dict[str, Callable[[int, int], float]] = {
+    "sum": lambda channels, pixels: 1.0,
+    "mean": lambda channels, pixels: float(channels) ** 2,
+    "gatys": lambda channels, pixels: 4.0 * float(channels) ** 2,
+    "image": lambda channels, pixels: 4.0 * 3.0**2 * float(pixels) ** 2,
+}
+
+
+def content_loss(features: Features, target: Features, reduction: str = "half_sum") -> Scalar:
+    """Returns the squared distance between two feature maps (Gatys et al. 2015, equation 1).
+
+    Args:
+      features: F, of the generated picture.
+      target: P, of the content picture, of the same shape.
+      reduction: `half_sum`, 1/2 sum (F - P)^2, as in the paper; `sum`; or `mean` over positions
+        and channels, which does not change with the size of the picture.
+    """
+    return CONTENT_REDUCTIONS[reduction](jnp.square(features - target))
+
+
+def gram_matrix(features: Features, normalization: str = "positions") -> Gram:
+    """Returns the Gram matrix F^T F of a feature map (Gatys et al. 2015, equation 3).
+
+    Args:
+      features: F, of height h, width w and c channels.
+      normalization: `none`, as in the paper; `positions`, over h w, so that pictures of different
+        sizes compare; `size`, over h w c (Johnson et al. 2016, equation 3).
+    """
+    height, width, channels = features.shape
+    flat = features.reshape(height * width, channels)
+    return (flat.T @ flat) / GRAM_NORMALIZATIONS[normalization](height * width, channels)
+
+
+def style_loss(gram: Gram, target: Gram, reduction: str = "gatys", pixels: int = 1) -> Scalar:
+    """Returns the squared distance between two Gram matrices (Gatys et al. 2015, equation 4).
+
+    Args:
+      gram: G, of the generated picture.
+      target: A, of the style picture, normalised like G.
+      reduction: `sum`; `mean` over the c^2 entries; `gatys`, the sum over 4 c^2, which is the
+        paper's E_l when both Gram matrices are over their own number of positions; `image`, the sum
+        over 4 3^2 pixels^2, as in the Keras example, for Gram matrices without a normalisation.
+      pixels: height times width of the generated picture; only `image` reads it.
+    """
+    divisor = STYLE_REDUCTIONS[reduction](gram.shape[0], pixels)
+    return jnp.sum(jnp.square(gram - target)) / divisor
+
+
+def _tv_power(image: Image) -> Scalar:
+    dx = image[:-1, 1:] - image[:-1, :-1]
+    dy = image[1:, :-1] - image[:-1, :-1]
+    return jnp.sum((jnp.square(dx) + jnp.square(dy)) ** 1.25)
+
+
+def _tv_half_squared(image: Image) -> Scalar:
+    return 0.5 * (jnp.sum(jnp.square(_dx(image))) + jnp.sum(jnp.square(_dy(image))))
+
+
+def _tv_mean_squared(image: Image) -> Scalar:
+    return jnp.mean(jnp.square(_dx(image))) + jnp.mean(jnp.square(_dy(image)))
+
+
+def _tv_l1(image: Image) -> Scalar:
+    return jnp.sum(jnp.abs(_dx(image))) + jnp.sum(jnp.abs(_dy(image)))
+
+
+def _dx(image: Image) -> Float[Array, "h w_minus_1 3"]:
+    return image[:, 1:] - image[:, :-1]
+
+
+def _dy(image: Image) -> Float[Array, "h_minus_1 w 3"]:
+    return image[1:] - image[:-1]
+
+
+TOTAL_VARIATIONS: dict[str, Callable[[Image], Scalar]] = {
+    "power": _tv_power,
+    "half_squared": _tv_half_squared,
+    "mean_squared": _tv_mean_squared,
+    "l1": _tv_l1,
+}
+
+
+def total_variation(image: Image, kind: str = "mean_squared") -> Scalar:
+    """Returns the total variation of a picture, in the units of its pixels.
+
+    Args:
+      image: at least 2 x 2 pixels.
+      kind: `power`, sum (dx^2 + dy^2)^1.25 over the positions that have both neighbours (the Keras
+        example); `half_squared`, 1/2 sum d^2 over all neighbours (neural-style); `mean_squared`,
+        mean dx^2 + mean dy^2, which does not change with the size of the picture; `l1`, sum |d|.
+        Each has a finite gradient on a flat picture: the exponent 1.25 of `power` exceeds 1.
+    """
+    return TOTAL_VARIATIONS[kind](image)

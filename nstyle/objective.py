@@ -1,0 +1,191 @@
+"""The total loss of a picture: static structure, traced numbers, every term of every layer.
+
+    total = sum_l alpha_l content_l + sum_l beta_l style_l + gamma tv
+
+(Gatys et al. 2015, equation 7.) `Structure` holds what decides the compiled program, `Problem` the
+arrays and weights that it is run on: a change of numbers never compiles again.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nstyle.errors import NstyleError, check_choice
+from nstyle.layers import BLOCKS, canonical, deepest, stride
+from nstyle.losses import (
+    CONTENT_REDUCTIONS,
+    GRAM_NORMALIZATIONS,
+    STYLE_REDUCTIONS,
+    TOTAL_VARIATIONS,
+    Features,
+    Gram,
+    Image,
+    Scalar,
+    content_loss,
+    gram_matrix,
+    style_loss,
+    total_variation,
+)
+from nstyle.vgg import MEAN_PIXEL, POOLINGS, Params, vgg_features
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The static part of an objective; hashable, so that compiled functions are kept by it.
+
+    Attributes:
+      network: `vgg16` or `vgg19`.
+      pooling: `avg` or `max`.
+      pixels: the family of the weights, `torchvision` or `caffe`.
+      content_layers: layers of the content loss, any spelling, each once; may be empty.
+      style_layers: layers of the style loss, likewise.
+      content_reduction: a key of `losses.CONTENT_REDUCTIONS`.
+      gram_normalization: a key of `losses.GRAM_NORMALIZATIONS`.
+      style_reduction: a key of `losses.STYLE_REDUCTIONS`.
+      tv_kind: a key of `losses.TOTAL_VARIATIONS`.
+      value_range: the value of white in the picture that is optimised, 1 or 255; total variation
+        and the solver's step are in these units.
+
+    Raises:
+      NstyleError: a value is not one of those allowed, or a layer is named twice.
+    """
+
+    network: str = "vgg16"
+    pooling: str = "avg"
+    pixels: str = "torchvision"
+    content_layers: tuple[str, ...] = ("conv4_2",)
+    style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+    content_reduction: str = "mean"
+    gram_normalization: str = "size"
+    style_reduction: str = "sum"
+    tv_kind: str = "mean_squared"
+    value_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, BLOCKS)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("pixels", self.pixels, MEAN_PIXEL)
+        check_choice("content_reduction", self.content_reduction, CONTENT_REDUCTIONS)
+        check_choice("gram_normalization", self.gram_normalization, GRAM_NORMALIZATIONS)
+        check_choice("style_reduction", self.style_reduction, STYLE_REDUCTIONS)
+        check_choice("tv_kind", self.tv_kind, TOTAL_VARIATIONS)
+        for field in ("content_layers", "style_layers"):
+            names = tuple(canonical(layer, self.network) for layer in getattr(self, field))
+            if len(set(names)) < len(names):
+                raise NstyleError(f"{field}: a layer is named twice in {', '.join(names)}")
+            object.__setattr__(self, field, names)
+        if not self.layers:
+            raise NstyleError("content_layers and style_layers are both empty: nothing to optimise")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All the layers in use, each once."""
+        return tuple(dict.fromkeys(self.content_layers + self.style_layers))
+
+    @property
+    def minimum_size(self) -> int:
+        """The least height and width of a picture that the deepest layer still sees."""
+        return max(2, stride(deepest(self.layers, self.network)))
+
+
+class LossWeights(NamedTuple):
+    """The weight of every term: layer name -> weight for content and style, and one for TV."""
+
+    content: dict[str, Float[Array, ""] | float]
+    style: dict[str, Float[Array, ""] | float]
+    tv: Float[Array, ""] | float = 0.0
+
+
+class Targets(NamedTuple):
+    """What the generated picture is compared with: P and A of Gatys et al., by layer."""
+
+    content: dict[str, Features]
+    style: dict[str, Gram]
+
+
+class Problem(NamedTuple):
+    """Everything traced but the picture itself."""
+
+    params: Params
+    targets: Targets
+    weights: LossWeights
+
+
+class Terms(NamedTuple):
+    """Every term of the loss before its weight: by layer for content and style, and TV."""
+
+    content: dict[str, Scalar]
+    style: dict[str, Scalar]
+    tv: Scalar
+
+
+def features_of(
+    structure: Structure, params: Params, image: Image, layers: tuple[str, ...]
+) -> dict[str, Features]:
+    """Returns the features of `layers` for a picture in [0, `value_range`]."""
+    if not layers:
+        return {}
+    return vgg_features(
+        params,
+        image / structure.value_range,
+        network=structure.network,
+        pooling=structure.pooling,
+        layers=layers,
+        pixels=structure.pixels,
+    )
+
+
+def content_targets(structure: Structure, params: Params, content: Image) -> dict[str, Features]:
+    """Returns the features of the content picture, in [0, `value_range`], by content layer."""
+    return features_of(structure, params, content, structure.content_layers)
+
+
+def style_targets(structure: Structure, params: Params, style: Image) -> dict[str, Gram]:
+    """Returns the Gram matrices of the style picture, in [0, `value_range`], by style layer."""
+    features = features_of(structure, params, style, structure.style_layers)
+    return {
+        layer: gram_matrix(feature, structure.gram_normalization)
+        for layer, feature in features.items()
+    }
+
+
+def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scalar, Terms]:
+    """Returns the total loss of a picture, and its terms before their weights.
+
+    Args:
+      structure: static; mark it so when you jit this function yourself.
+      image: RGB in [0, `structure.value_range`], of the content picture's shape where there are
+        content layers.
+      problem: weights of the network, targets, weights of the terms.
+    """
+    features = features_of(structure, problem.params, image, structure.layers)
+    targets, weights = problem.targets, problem.weights
+    pixels = image.shape[0] * image.shape[1]
+    terms = Terms(
+        content={
+            layer: content_loss(
+                features[layer], targets.content[layer], structure.content_reduction
+            )
+            for layer in structure.content_layers
+        },
+        style={
+            layer: style_loss(
+                gram_matrix(features[layer], structure.gram_normalization),
+                targets.style[layer],
+                structure.style_reduction,
+                pixels,
+            )
+            for layer in structure.style_layers
+        },
+        tv=total_variation(image, structure.tv_kind),
+    )
+    return weighted_total(terms, weights), terms
+
+
+def weighted_total(terms: Terms, weights: LossWeights) -> Scalar:
+    """Returns the sum of all terms times their weights."""
+    products = jax.tree.map(lambda weight, term: weight * term, tuple(weights), tuple(terms))
+    return jnp.sum(jnp.stack(jax.tree.leaves(products)))

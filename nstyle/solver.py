@@ -1,0 +1,332 @@
+"""Minimisation of a picture's loss: jaxopt's L-BFGS, optax's Adam and gradient descent.
+
+Each step is one jitted call that evaluates the network once, driven from Python: on the CPU XLA
+runs a convolution inside a loop several times slower than outside, so neither a line search nor
+`solver.run` comes near the network. A unit step has no safeguard of its own; `minimize` adds one:
+it keeps the best picture, and goes back to it with a shorter step and no history when a step gives
+a value that is not finite or far above the best.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nstyle.errors import NstyleError
+from nstyle.losses import Image, Scalar
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="(?s).*no longer maintained", module="jaxopt")
+    import jaxopt
+
+#: (picture, traced arguments) -> (value, auxiliary output). Hashable; one program per objective.
+Objective = Callable[[Image, Any], tuple[Scalar, Any]]
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS with unit steps (Nocedal and Wright 2006, algorithm 7.5).
+
+    Attributes:
+      history_size: pairs of steps and gradient changes kept.
+      first_change: mean absolute change of a pixel in the first step, in parts of white.
+    """
+
+    history_size: int = 50
+    first_change: float = 1 / 255
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2014); `learning_rate` is in the units of the picture's pixels."""
+
+    learning_rate: float = 0.02
+    b1: float = 0.9
+    b2: float = 0.999
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent, its learning rate times `decay` every `decay_steps` steps, in a staircase.
+
+    The learning rate is in the units of the picture's pixels.
+    """
+
+    learning_rate: float = 100.0
+    decay: float = 0.96
+    decay_steps: int = 100
+
+
+Method = LBFGS | Adam | SGD
+
+
+class State(NamedTuple):
+    """A picture, its value, auxiliary output and gradient norm, and what the method remembers."""
+
+    image: Image
+    value: Scalar
+    aux: Any
+    gradient_norm: Scalar
+    memory: Any
+
+
+class Steps(NamedTuple):
+    """The two functions of a method; both run the same compiled program.
+
+    Attributes:
+      start: (image, args, scale) -> State at `image`; `scale` shortens the first step from there.
+      step: (State, args) -> State; evaluates once. The old state's `memory` is used up.
+    """
+
+    start: Callable[[Image, Any, float], State]
+    step: Callable[[State, Any], State]
+
+
+class Iteration(NamedTuple):
+    """What `minimize` yields after every evaluation it accepts or rejects.
+
+    Attributes:
+      step: 0 for the first picture, then 1, 2, ...
+      value: the loss of this step's picture; not finite where the step was rejected for that.
+      aux: the objective's auxiliary output for this step's picture.
+      gradient_norm: Euclidean norm of the gradient.
+      best_image: the picture of the lowest finite loss so far.
+      best_value: its loss.
+      best_step: its step.
+      restarts: how often the safeguard went back to the best picture.
+      stop: why this iteration is the last, one of `STOPS`; empty before.
+    """
+
+    step: int
+    value: float
+    aux: Any
+    gradient_norm: float
+    best_image: Image
+    best_value: float
+    best_step: int
+    restarts: int
+    stop: str = ""
+
+
+#: Why a minimisation ended.
+STOPS = {
+    "steps": "all steps done",
+    "converged": "the loss no longer falls",
+    "flat": "the gradient is zero",
+    "diverged": "no step from the best picture gives a usable value",
+    "interrupted": "interrupted",
+}
+
+
+class Stopping(NamedTuple):
+    """When to stop, and when a step counts as a failure.
+
+    Attributes:
+      steps: most steps, each one evaluation of the network.
+      tolerance: stop when the best loss fell by less than this fraction over `patience` steps; 0
+        never stops early.
+      patience: see `tolerance`.
+      rise_limit: a step whose loss is more than this times the best loss is taken back.
+      max_restarts: stop after so many restarts without a new best picture between them.
+    """
+
+    steps: int = 200
+    tolerance: float = 0.0
+    patience: int = 20
+    rise_limit: float = 10.0
+    max_restarts: int = 8
+
+
+def minimize(
+    objective: Objective,
+    image: Image,
+    args: Any,
+    method: Method = LBFGS(),  # noqa: B008, frozen
+    stopping: Stopping = Stopping(),  # noqa: B008, immutable
+    value_range: float = 1.0,
+) -> Iterator[Iteration]:
+    """Minimises `objective(image, args)` over the picture, one evaluation per iteration.
+
+    A generator, so that the caller shows, saves and stops as it likes; the last item it yields has
+    `stop` set. The picture is not confined to its range.
+
+    Args:
+      objective: a hashable function (value, aux) of the picture and `args`; compiled once per
+        objective, method and shapes.
+      image: where to start, float32 in [0, `value_range`].
+      args: traced arguments of the objective.
+      method: `LBFGS`, `Adam` or `SGD`.
+      stopping: limits.
+      value_range: the value of white.
+
+    Raises:
+      NstyleError: the loss or its gradient is not finite at the start.
+    """
+    compiled = compile_steps(objective, method, value_range)
+    state = compiled.start(image, args, 1.0)
+    value, gradient_norm = float(state.value), float(state.gradient_norm)
+    if not (math.isfinite(value) and math.isfinite(gradient_norm)):
+        raise NstyleError(
+            f"the loss is {value} and its gradient's norm {gradient_norm} at the first picture:"
+            " a weight is too large, or a picture is not finite"
+        )
+    best_image, best_value, best_step = state.image, value, 0
+    best_values = [value]
+    restarts = failures = 0
+
+    for step in range(stopping.steps + 1):
+        if step > 0:
+            state = compiled.step(state, args)
+            value, gradient_norm = float(state.value), float(state.gradient_norm)
+        usable = math.isfinite(value) and math.isfinite(gradient_norm)
+        if usable and value < best_value:
+            best_image, best_value, best_step = state.image, value, step
+            failures = 0
+        failed = not usable or (step > 0 and value > stopping.rise_limit * abs(best_value))
+        best_values.append(best_value)
+
+        stop = ""
+        if failed and failures == stopping.max_restarts:
+            stop = "diverged"
+        elif usable and gradient_norm == 0.0:
+            stop = "flat"
+        elif step == stopping.steps:
+            stop = "steps"
+        elif _stalled(best_values, stopping):
+            stop = "converged"
+        yield Iteration(
+            step,
+            value,
+            state.aux,
+            gradient_norm,
+            best_image,
+            best_value,
+            best_step,
+            restarts,
+            stop,
+        )
+        if stop:
+            return
+        if failed:
+            failures += 1
+            restarts += 1
+            state = compiled.start(best_image, args, 0.25**failures)
+
+
+def _stalled(best_values: list[float], stopping: Stopping) -> bool:
+    if stopping.tolerance <= 0 or len(best_values) <= stopping.patience:
+        return False
+    before, now = best_values[-1 - stopping.patience], best_values[-1]
+    return before - now < stopping.tolerance * abs(before)
+
+
+class _Rules(NamedTuple):
+    """A method, as three pure functions of the picture and the method's memory.
+
+    Attributes:
+      blank: (image) -> a memory from which `step` leaves the picture where it is.
+      step: (image, memory, args) -> State after one move and one evaluation.
+      armed: (image, memory, scale) -> the memory for a first step from there, times `scale`.
+    """
+
+    blank: Callable[[Image], Any]
+    step: Callable[[Image, Any, Any], State]
+    armed: Callable[[Image, Any, float], Any]
+
+
+@functools.lru_cache(maxsize=32)
+def compile_steps(objective: Objective, method: Method, value_range: float = 1.0) -> Steps:
+    """Returns the compiled functions of a method, the same ones for the same arguments."""
+    value_and_grad = jax.value_and_grad(objective, has_aux=True)
+    match method:
+        case LBFGS():
+            rules = _lbfgs(value_and_grad, method, value_range)
+        case Adam():
+            adam = optax.adam(method.learning_rate, b1=method.b1, b2=method.b2)
+            rules = _optax(value_and_grad, adam)
+        case SGD():
+            schedule = optax.exponential_decay(
+                method.learning_rate, method.decay_steps, method.decay, staircase=True
+            )
+            rules = _optax(value_and_grad, optax.sgd(schedule))
+
+    # The memory is updated in place: copying a history of 50 pictures would cost more than 5 %.
+    compiled = jax.jit(rules.step, donate_argnums=1)
+
+    def start(image: Image, args: Any, scale: float) -> State:
+        state = compiled(image, rules.blank(image), args)
+        return state._replace(memory=rules.armed(image, state.memory, scale))
+
+    def step(state: State, args: Any) -> State:
+        return compiled(state.image, state.memory, args)
+
+    return Steps(start, step)
+
+
+def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float) -> _Rules:
+    solver = jaxopt.LBFGS(
+        value_and_grad,
+        value_and_grad=True,
+        has_aux=True,
+        stepsize=lambda _: 1.0,
+        history_size=method.history_size,
+        tol=0.0,
+        implicit_diff=False,
+    )
+    # `init_state` would evaluate the network; the state of an objective that is 0 costs nothing.
+    blank_solver = jaxopt.LBFGS(
+        lambda image: jnp.sum(0.0 * image), history_size=method.history_size, implicit_diff=False
+    )
+
+    def step(image: Image, memory: Any, args: Any) -> State:
+        image, after = solver.update(image, memory, args)
+        # A pair without positive curvature would turn descent into ascent: it is left out.
+        newest = memory.iter_num % method.history_size
+        rho = after.rho_history[newest]
+        remembered = after._replace(
+            value=memory.value,
+            aux=None,
+            rho_history=after.rho_history.at[newest].set(jnp.maximum(rho, 0.0)),
+            gamma=jnp.where(rho > 0, after.gamma, memory.gamma),
+        )
+        return State(image, after.value, after.aux, after.error, remembered)
+
+    def armed(image: Image, memory: Any, scale: float) -> Any:
+        # With no history the direction is -gamma times the gradient: gamma sets the first step.
+        mean_gradient = jnp.mean(jnp.abs(memory.grad))
+        change = scale * method.first_change * value_range
+        gamma = jnp.where(mean_gradient > 0, change / mean_gradient, 1.0)
+        return memory._replace(gamma=gamma, iter_num=jnp.zeros_like(memory.iter_num))
+
+    return _Rules(blank_solver.init_state, step, armed)
+
+
+class _OptaxMemory(NamedTuple):
+    gradient: Image
+    transformation: Any
+    scale: Scalar
+
+
+def _optax(
+    value_and_grad: Callable[..., Any], transformation: optax.GradientTransformation
+) -> _Rules:
+    def blank(image: Image) -> _OptaxMemory:
+        return _OptaxMemory(jnp.zeros_like(image), transformation.init(image), jnp.zeros(()))
+
+    def step(image: Image, memory: _OptaxMemory, args: Any) -> State:
+        updates, inner = transformation.update(memory.gradient, memory.transformation, image)
+        image = optax.apply_updates(image, memory.scale * updates)
+        (value, aux), gradient = value_and_grad(image, args)
+        remembered = _OptaxMemory(gradient, inner, memory.scale)
+        return State(image, value, aux, jnp.linalg.norm(gradient), remembered)
+
+    def armed(image: Image, memory: _OptaxMemory, scale: float) -> _OptaxMemory:
+        return _OptaxMemory(memory.gradient, transformation.init(image), jnp.float32(scale))
+
+    return _Rules(blank, step, armed)

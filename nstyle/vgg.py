@@ -1,0 +1,153 @@
+"""VGG-16 and VGG-19 as frozen feature extractors.
+
+The network sees one picture of shape (height, width, 3), already in the pixels that its weights
+expect (`preprocess`), and returns the features of the layers asked for, after the ReLU.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nstyle.layers import block, deepest, layer_names, width
+from nstyle.losses import Features, Image
+
+#: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name.
+Params = Mapping[str, Mapping[str, Float[Array, "..."]]]
+
+#: The 2 x 2 pools of stride 2. Both drop an odd last row or column, as Caffe's VGG in PyTorch does.
+POOLINGS: dict[str, Callable[[Features], Features]] = {
+    "avg": lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2)),
+    "max": lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)),
+}
+
+#: Mean pixel, on the scale from 0 to 1, of each family of pretrained weights.
+MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
+    "torchvision": (0.485, 0.456, 0.406),
+    "caffe": (123.68 / 255, 116.779 / 255, 103.939 / 255),
+}
+
+
+class VGG(nn.Module):
+    """The convolutions of a VGG network up to the deepest layer asked for.
+
+    Attributes:
+      network: `vgg16` or `vgg19`.
+      pooling: a key of `POOLINGS`: `max`, as trained, or `avg` (Gatys et al. 2015, section 2).
+      layers: canonical names of the layers to return.
+    """
+
+    network: str
+    pooling: str
+    layers: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x: Image) -> dict[str, Features]:
+        last = deepest(self.layers, self.network)
+        features: dict[str, Features] = {}
+        current_block = 1
+        for name in layer_names(self.network):
+            if block(name) != current_block:
+                x = POOLINGS[self.pooling](x)
+                current_block = block(name)
+            x = nn.relu(nn.Conv(width(name), (3, 3), padding=1, name=name)(x))
+            if name in self.layers:
+                features[name] = x
+            if name == last:
+                break
+        return features
+
+
+def preprocess(image: Image, pixels: str) -> Image:
+    """Turns RGB pixels in [0, 1] into what a family of pretrained weights expects.
+
+    Args:
+      image: RGB, 0 is black and 1 is white.
+      pixels: `torchvision`, RGB standardised per channel; `caffe`, BGR on the scale from 0 to 255
+        minus the mean pixel.
+    """
+    centred = image - jnp.array(MEAN_PIXEL[pixels], image.dtype)
+    if pixels == "caffe":
+        return 255.0 * centred[..., ::-1]
+    return centred / jnp.array((0.229, 0.224, 0.225), image.dtype)
+
+
+def vgg_features(
+    params: Params,
+    image: Image,
+    *,
+    network: str,
+    pooling: str,
+    layers: tuple[str, ...],
+    pixels: str,
+) -> dict[str, Features]:
+    """Returns the features of `layers` for an RGB picture in [0, 1].
+
+    Args:
+      params: weights of at least the layers up to the deepest one.
+      image: at least as many pixels high and wide as the stride of the deepest layer.
+      network: `vgg16` or `vgg19`.
+      pooling: `avg` or `max`.
+      layers: canonical layer names.
+      pixels: the family of the weights, `torchvision` or `caffe`.
+
+    Returns:
+      Arrays of shape (height // stride, width // stride, channels), none negative.
+    """
+    last = deepest(layers, network)
+    names = layer_names(network)
+    used = {name: params[name] for name in names[: names.index(last) + 1]}
+    module = VGG(network, pooling, layers)
+    features = module.apply({"params": used}, preprocess(image, pixels))
+    assert isinstance(features, dict)
+    return features
+
+
+def mean_activations(
+    params: Params, images: Iterable[Image], *, network: str, pooling: str, pixels: str
+) -> dict[str, Float[Array, " c"]]:
+    """Returns the mean activation of every filter over images and positions.
+
+    Args:
+      params: weights of all the layers of `network`.
+      images: RGB pictures in [0, 1], at least one; each counts alike, whatever its size.
+      network: `vgg16` or `vgg19`.
+      pooling: `avg` or `max`.
+      pixels: the family of the weights.
+    """
+    layers = layer_names(network)
+
+    @jax.jit
+    def means(image: Image) -> dict[str, Float[Array, " c"]]:
+        features = vgg_features(
+            params, image, network=network, pooling=pooling, layers=layers, pixels=pixels
+        )
+        return {name: jnp.mean(feature, axis=(0, 1)) for name, feature in features.items()}
+
+    per_image = [means(image) for image in images]
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values), axis=0), *per_image)
+
+
+def rescale(
+    params: Params, activations: Mapping[str, Float[Array, " c"]], network: str
+) -> dict[str, dict[str, Float[Array, "..."]]]:
+    """Divides every filter by its mean activation, and undoes that on the input of the next layer.
+
+    The features of each layer become those of the original network over `activations`, so that
+    every filter's mean activation is 1 and layers, poolings and networks compare (Gatys et al.
+    2015, section 2 of *Texture Synthesis Using CNNs*). ReLU and both pools commute with a positive
+    scale, so the network computes the same function up to that scale. A filter that is never
+    active is left as it is.
+    """
+    rescaled: dict[str, dict[str, Float[Array, "..."]]] = {}
+    before = jnp.ones(3)
+    for name in layer_names(network):
+        after = jnp.where(activations[name] > 0, activations[name], 1.0)
+        rescaled[name] = {
+            "kernel": params[name]["kernel"] * before[:, None] / after,
+            "bias": params[name]["bias"] / after,
+        }
+        before = after
+    return rescaled
