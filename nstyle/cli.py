@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nstyle import __version__
 from nstyle.errors import NstyleError
@@ -42,7 +42,8 @@ Settings are written name=value, in any order:
   recipe     recipe={recipes}
 
 All settings and their values:      nstyle --cfg job
-Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max content=... style=...
+Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
+Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
 Weights:                            nstyle weights --help
 """
 
@@ -81,20 +82,39 @@ def _hydra(arguments: list[str]) -> None:
         register,
     )
 
+    parser = _Parser("nstyle", add_help=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
+    parser.add_argument("-p", "--package")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--info", nargs="?")
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("settings", nargs="*")
+
     def quoted(argument: str) -> str:
         """Quotes the name of a file that is there, whatever characters it has."""
         key, _, value = argument.partition("=")
-        is_file = key in PATH_KEYS and (os.path.exists(value) or (key == "out" and value[:1] != "'"))
+        is_file = key in PATH_KEYS and (
+            Path(value).expanduser().exists() or (key == "out" and value[:1] != "'")
+        )
         return f"{key}={quote(value)}" if is_file and value not in ("", "null") else argument
 
     arguments = [quoted(argument) for argument in arguments]
-    check_overrides([argument for argument in arguments if not argument.startswith("-")])
+    options = parser.parse_intermixed_args(arguments)
+    check_overrides(options.settings, options.config_dir)
     register()
     sys.argv[1:] = arguments
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", version_base="1.3")
     with one_line_errors():
         application(_task)()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise NstyleError(f"{message} (see {self.prog} --help)")
 
 
 def _task(config: "DictConfig") -> None:
@@ -112,6 +132,7 @@ def stylize_to_folder(config: "DictConfig") -> int:
     """Runs a config, writes its folder and `out`, says where; returns the exit status."""
     from nstyle import images, runs
     from nstyle.config import deciding, to_yaml
+    from nstyle.files import write_atomic
     from nstyle.job import load, picture_of, row, run
     from nstyle.progress import RunProgress
 
@@ -129,7 +150,7 @@ def stylize_to_folder(config: "DictConfig") -> int:
     last = None
     stop = "interrupted"
     with runs.Trace(folder / "trace.csv") as trace, RunProgress(config.steps) as progress:
-        runs.write_atomic(folder / "config.yaml", to_yaml(config).encode())
+        write_atomic(folder / "config.yaml", to_yaml(config).encode())
         try:
             for last in run(job):
                 values = row(last, job)
@@ -153,9 +174,7 @@ def stylize_to_folder(config: "DictConfig") -> int:
     return 130 if stop == "interrupted" else 0
 
 
-def _summary(
-    last: "Iteration", job: "Job", stop: str, settings: dict[str, Any]
-) -> dict[str, Any]:
+def _summary(last: "Iteration", job: "Job", stop: str, settings: dict[str, Any]) -> dict[str, Any]:
     from nstyle import runs
 
     return {
@@ -203,7 +222,7 @@ def _weights(arguments: list[str]) -> None:
     from nstyle import weights
     from nstyle.layers import BLOCKS
 
-    parser = argparse.ArgumentParser("nstyle weights", description=weights.__doc__)
+    parser = _Parser("nstyle weights", description=weights.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:

@@ -15,14 +15,14 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.images import SIDES, parse_size
-from nstyle.solver import SGD, Adam, LBFGS, Method
+from nstyle.solver import LBFGS, SGD, Adam, Method
 
 
 @dataclass
@@ -130,15 +130,16 @@ def register() -> None:
 
 
 def config_dir() -> Path:
-    """Returns the folder of YAML files: inside the installed package, or beside it in a checkout."""
+    """Returns the folder of YAML files: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def group_options(group: str) -> list[str]:
+def group_options(group: str, own_configs: Path | None = None) -> list[str]:
     """Returns the names that a config group offers: the stems of its YAML files."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+    folders = [config_dir(), *([own_configs] if own_configs else [])]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def compose(**settings: Any) -> DictConfig:
@@ -196,8 +197,12 @@ def one_line_errors() -> Iterator[None]:
         raise NstyleError(": ".join(filter(None, [key, reason or str(cause)]))) from error
 
 
-def check_overrides(arguments: list[str]) -> None:
+def check_overrides(arguments: list[str], own_configs: Path | None = None) -> None:
     """Refuses arguments that are not `name=value` with a known name, and unknown group options.
+
+    Args:
+      arguments: overrides in Hydra's grammar.
+      own_configs: a folder of the user's own, whose YAML files add to the groups.
 
     Raises:
       NstyleError: with the nearest known name.
@@ -217,27 +222,30 @@ def check_overrides(arguments: list[str]) -> None:
         if key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
-            raise NstyleError(
-                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)"
-            )
+            raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)")
         if key in groups:
             for choice in _choices(override):
-                check_choice(key, choice, group_options(key))
+                check_choice(key, choice, group_options(key, own_configs))
 
 
 def _known_keys() -> list[str]:
-    schemas = {"": [Config], "noise.": [NoiseConfig], "solver.": list(_SOLVER_SCHEMAS.values())}
+    schemas: dict[str, list[type]] = {
+        "": [Config],
+        "noise.": [NoiseConfig],
+        "solver.": list(_SOLVER_SCHEMAS.values()),
+    }
     return [
         prefix + name
         for prefix, group in schemas.items()
         for schema in group
-        for name in schema.__dataclass_fields__
+        for name in schema.__annotations__
     ]
 
 
 def _choices(override: Override) -> list[str]:
     value = override.value()
-    return [str(item) for item in getattr(value, "list", None) or [value]]
+    choices = value.list if isinstance(value, ChoiceSweep) else [value]
+    return [str(choice) for choice in choices]
 
 
 def check(config: DictConfig) -> None:

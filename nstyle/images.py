@@ -4,14 +4,25 @@ A picture in memory is a float32 array (height, width, 3), RGB in sRGB, from 0 (
 """
 
 import io
+import math
 import re
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageCms,
+    ImageDraw,
+    ImageFont,
+    ImageOps,
+    PngImagePlugin,
+    UnidentifiedImageError,
+)
 
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import write_atomic
@@ -84,9 +95,7 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     return to_float(rgb if size is None else _resized(rgb, size, side, path))
 
 
-def scaled_size(
-    width: int, height: int, size: int | str, side: str = "long"
-) -> tuple[int, int]:
+def scaled_size(width: int, height: int, size: int | str, side: str = "long") -> tuple[int, int]:
     """Returns the (width, height) that a picture has after scaling to `size`."""
     check_choice("size_side", side, SIDES)
     target = parse_size(size)
@@ -201,7 +210,7 @@ def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
             )
             if converted is not None:
                 return converted
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB")
 
@@ -210,3 +219,58 @@ def _resized(image: Image.Image, size: int | str, side: str, path: Path) -> Imag
     width, height = scaled_size(*image.size, size, side)
     _check_pixels(path, width, height)
     return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def contact_sheet(
+    cells: Sequence[Sequence[np.ndarray | None]],
+    columns: Sequence[str],
+    rows: Sequence[str] = ("",),
+    cell: int = 256,
+) -> np.ndarray:
+    """Lays pictures out in a grid with a name for every row and column.
+
+    Args:
+      cells: rows of pictures, each float (height, width, 3); None leaves a cell empty.
+      columns: a name for each column, above it; `\\n` starts a new line.
+      rows: a name for each row, to its left.
+      cell: side in pixels of the square that each picture is fitted into.
+
+    Returns:
+      A float32 picture, black on white.
+    """
+    gap, font = cell // 32, ImageFont.load_default(max(11, cell // 16))
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def extent(text: str) -> tuple[int, int]:
+        left, top, right, bottom = measure.multiline_textbbox((0, 0), text or " ", font=font)
+        return math.ceil(right - min(left, 0)), math.ceil(bottom - min(top, 0))
+
+    fitted = [
+        [
+            None if image is None else ImageOps.contain(to_pillow(image), (cell, cell))
+            for image in row
+        ]
+        for row in cells
+    ]
+    pictures = [image for row in fitted for image in row if image is not None]
+    width = max(max(image.width for image in pictures), *(extent(name)[0] for name in columns))
+    height = max(image.height for image in pictures)
+    left = max(extent(name)[0] for name in rows) + 2 * gap if any(rows) else gap
+    above = max(extent(name)[1] for name in columns) + 2 * gap
+    sheet = Image.new(
+        "RGB",
+        (left + len(columns) * (width + gap), above + len(rows) * (height + gap)),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(columns):
+        middle = left + column * (width + gap) + width // 2
+        draw.multiline_text((middle, above - gap), name, "black", font, anchor="md", align="center")
+    for row, name in enumerate(rows):
+        top = above + row * (height + gap)
+        draw.multiline_text((gap, top + height // 2), name, "black", font, anchor="lm")
+        for column, image in enumerate(fitted[row]):
+            if image is not None:
+                x = left + column * (width + gap) + (width - image.width) // 2
+                sheet.paste(image, (x, top + (height - image.height) // 2))
+    return to_float(sheet)

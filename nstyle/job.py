@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from nstyle import images, weights
 from nstyle.config import check, compose, method
 from nstyle.errors import NstyleError, nearest
-from nstyle.objective import LossWeights, Problem, Structure, Terms
+from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.solver import Iteration, Method, Stopping
 from nstyle.transfer import Noise, check_size, equal_weights, noise_image, prepare, transfer
 
@@ -134,7 +134,7 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
     problem = prepare(structure, network.params, _loss_weights(config, structure), content, style)
     arrays = {"content": content, "style": style, "init": initial}
     digests = {
-        name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        name: hashlib.sha256(array.tobytes()).hexdigest()
         for name, array in arrays.items()
         if array is not None
     }
@@ -164,20 +164,20 @@ def row(iteration: Iteration, job: Job) -> dict[str, float | int]:
     `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
     `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights.
     """
-    terms: Terms = jax.tree.map(float, jax.device_get(iteration.aux))
+    content, style, tv = jax.tree.map(float, tuple(iteration.aux))
     weights = job.problem.weights
     return {
         "step": iteration.step,
         "loss": iteration.value,
-        "content": sum(float(weights.content[key]) * term for key, term in terms.content.items()),
-        "style": sum(float(weights.style[key]) * term for key, term in terms.style.items()),
-        "tv": float(weights.tv) * terms.tv,
+        "content": sum(float(weights.content[key]) * term for key, term in content.items()),
+        "style": sum(float(weights.style[key]) * term for key, term in style.items()),
+        "tv": float(weights.tv) * tv,
         "best_loss": iteration.best_value,
         "gradient_norm": iteration.gradient_norm,
         "restarts": iteration.restarts,
-        **{f"content/{layer}": term for layer, term in terms.content.items()},
-        **{f"style/{layer}": term for layer, term in terms.style.items()},
-        "tv/raw": terms.tv,
+        **{f"content/{layer}": term for layer, term in content.items()},
+        **{f"style/{layer}": term for layer, term in style.items()},
+        "tv/raw": tv,
     }
 
 

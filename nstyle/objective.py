@@ -20,8 +20,8 @@ from nstyle.losses import (
     GRAM_NORMALIZATIONS,
     STYLE_REDUCTIONS,
     TOTAL_VARIATIONS,
-    Features,
-    Gram,
+    FeatureMaps,
+    GramMatrices,
     Image,
     Scalar,
     content_loss,
@@ -102,8 +102,8 @@ class LossWeights(NamedTuple):
 class Targets(NamedTuple):
     """What the generated picture is compared with: P and A of Gatys et al., by layer."""
 
-    content: dict[str, Features]
-    style: dict[str, Gram]
+    content: FeatureMaps
+    style: GramMatrices
 
 
 class Problem(NamedTuple):
@@ -124,7 +124,7 @@ class Terms(NamedTuple):
 
 def features_of(
     structure: Structure, params: Params, image: Image, layers: tuple[str, ...]
-) -> dict[str, Features]:
+) -> FeatureMaps:
     """Returns the features of `layers` for a picture in [0, `value_range`]."""
     if not layers:
         return {}
@@ -138,12 +138,12 @@ def features_of(
     )
 
 
-def content_targets(structure: Structure, params: Params, content: Image) -> dict[str, Features]:
+def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:
     """Returns the features of the content picture, in [0, `value_range`], by content layer."""
     return features_of(structure, params, content, structure.content_layers)
 
 
-def style_targets(structure: Structure, params: Params, style: Image) -> dict[str, Gram]:
+def style_targets(structure: Structure, params: Params, style: Image) -> GramMatrices:
     """Returns the Gram matrices of the style picture, in [0, `value_range`], by style layer."""
     features = features_of(structure, params, style, structure.style_layers)
     return {

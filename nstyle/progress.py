@@ -48,7 +48,8 @@ class RunProgress:
             speed = row["step"] / (now - self._started)
             left = (self._steps - row["step"]) / speed if speed else float("nan")
             self._console.print(
-                f"step {row['step']}/{self._steps}  {losses}  {speed:.2f} steps/s  {left:.0f} s left",
+                f"step {row['step']}/{self._steps}  {losses}"
+                f"  {speed:.2f} steps/s  {left:.0f} s left",
                 soft_wrap=True,
                 highlight=False,
             )

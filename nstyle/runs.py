@@ -1,11 +1,11 @@
 """A run's folder on disk: config, trace, pictures, result and versions.
 
-    runs/<content>-<style>-<hash>/
-        config.yaml       the resolved settings
-        trace.csv         every term at every step, written as the run goes
-        step_000050.png   pictures on the way, on request
-        result.png        the picture of the lowest loss
-        result.json       how it ended, its losses, the inputs' hashes, versions and device
+runs/<content>-<style>-<hash>/
+    config.yaml       the resolved settings
+    trace.csv         every term at every step, written as the run goes
+    step_000050.png   pictures on the way, on request
+    result.png        the picture of the lowest loss
+    result.json       how it ended, its losses, the inputs' hashes, versions and device
 """
 
 import csv

@@ -147,7 +147,7 @@ def minimize(
     objective: Objective,
     image: Image,
     args: Any,
-    method: Method = LBFGS(),  # noqa: B008, frozen
+    method: Method = LBFGS(),
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     value_range: float = 1.0,
 ) -> Iterator[Iteration]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle.errors import NstyleError, check_choice
 from nstyle.losses import Image
@@ -74,8 +75,8 @@ def prepare(
     structure: Structure,
     params: Params,
     weights: LossWeights,
-    content: Image | None,
-    style: Image | None,
+    content: Float[Array | np.ndarray, "h w 3"] | None,
+    style: Float[Array | np.ndarray, "style_h style_w 3"] | None,
 ) -> Problem:
     """Computes the targets and gathers all that the loss needs but the picture.
 
@@ -96,8 +97,9 @@ def prepare(
             raise NstyleError(f"{name}: a picture is needed for {name}_layers={list(layers)}")
         if layers and picture is not None:
             check_size(structure, name, picture.shape)
-    params = jax.tree.map(jnp.asarray, params)
-    return Problem(params, _targets(structure, params, content, style), weights)
+    params, content, style = jax.tree.map(jnp.asarray, (params, content, style))
+    targets = _targets(structure, params, content, style)
+    return Problem(params, targets, weights)
 
 
 def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
@@ -111,7 +113,10 @@ def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _targets(
-    structure: Structure, params: Params, content: Image | None, style: Image | None
+    structure: Structure,
+    params: Params,
+    content: Float[Array, "h w 3"] | None,
+    style: Float[Array, "style_h style_w 3"] | None,
 ) -> Targets:
     scale = structure.value_range
     return Targets(
@@ -146,9 +151,7 @@ def transfer(
       NstyleError: the picture is too small, or of another shape than the content picture.
     """
     check_size(structure, "init", initial.shape)
-    return minimize(
-        objective(structure), initial, problem, method, stopping, structure.value_range
-    )
+    return minimize(objective(structure), initial, problem, method, stopping, structure.value_range)
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:

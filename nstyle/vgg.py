@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from nstyle.layers import block, deepest, layer_names, width
-from nstyle.losses import Features, Image
+from nstyle.losses import FeatureMaps, Features, Image
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name.
-Params = Mapping[str, Mapping[str, Float[Array, "..."]]]
+Params = Mapping[str, Mapping[str, Float[Array | np.ndarray, "..."]]]
+
+#: One number for each filter of a layer.
+PerFilter = Float[Array, "_"]
 
 #: The 2 x 2 pools of stride 2. Both drop an odd last row or column, as Caffe's VGG in PyTorch does.
 POOLINGS: dict[str, Callable[[Features], Features]] = {
@@ -44,9 +48,10 @@ class VGG(nn.Module):
     layers: tuple[str, ...]
 
     @nn.compact
-    def __call__(self, x: Image) -> dict[str, Features]:
+    def __call__(self, x: Image) -> FeatureMaps:
+        """Returns the features of `layers` for a preprocessed picture."""
         last = deepest(self.layers, self.network)
-        features: dict[str, Features] = {}
+        features: FeatureMaps = {}
         current_block = 1
         for name in layer_names(self.network):
             if block(name) != current_block:
@@ -82,7 +87,7 @@ def vgg_features(
     pooling: str,
     layers: tuple[str, ...],
     pixels: str,
-) -> dict[str, Features]:
+) -> FeatureMaps:
     """Returns the features of `layers` for an RGB picture in [0, 1].
 
     Args:
@@ -106,8 +111,13 @@ def vgg_features(
 
 
 def mean_activations(
-    params: Params, images: Iterable[Image], *, network: str, pooling: str, pixels: str
-) -> dict[str, Float[Array, " c"]]:
+    params: Params,
+    images: Iterable[Float[Array, "_ _ 3"]],
+    *,
+    network: str,
+    pooling: str,
+    pixels: str,
+) -> dict[str, PerFilter]:
     """Returns the mean activation of every filter over images and positions.
 
     Args:
@@ -120,7 +130,7 @@ def mean_activations(
     layers = layer_names(network)
 
     @jax.jit
-    def means(image: Image) -> dict[str, Float[Array, " c"]]:
+    def means(image: Image) -> dict[str, PerFilter]:
         features = vgg_features(
             params, image, network=network, pooling=pooling, layers=layers, pixels=pixels
         )
@@ -131,7 +141,7 @@ def mean_activations(
 
 
 def rescale(
-    params: Params, activations: Mapping[str, Float[Array, " c"]], network: str
+    params: Params, activations: Mapping[str, PerFilter], network: str
 ) -> dict[str, dict[str, Float[Array, "..."]]]:
     """Divides every filter by its mean activation, and undoes that on the input of the next layer.
 
@@ -141,13 +151,13 @@ def rescale(
     scale, so the network computes the same function up to that scale. A filter that is never
     active is left as it is.
     """
-    rescaled: dict[str, dict[str, Float[Array, "..."]]] = {}
+    rescaled: dict[str, dict[str, Float[Array, ...]]] = {}
     before = jnp.ones(3)
     for name in layer_names(network):
         after = jnp.where(activations[name] > 0, activations[name], 1.0)
         rescaled[name] = {
-            "kernel": params[name]["kernel"] * before[:, None] / after,
-            "bias": params[name]["bias"] / after,
+            "kernel": jnp.asarray(params[name]["kernel"]) * before[:, None] / after,
+            "bias": jnp.asarray(params[name]["bias"]) / after,
         }
         before = after
     return rescaled

@@ -49,7 +49,6 @@ class Weights(NamedTuple):
 class Source:
     """A named weight set of one network; `url` is None where a dependency ships the file."""
 
-    network: str
     pixels: str
     filename: str
     digest: str
@@ -61,20 +60,17 @@ _NOTOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 SOURCES: dict[tuple[str, str], Source] = {
     ("lpips", "vgg16"): Source(
-        "vgg16",
         "torchvision",
         "vgg16.ckpt",
         "sha256:2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
     ),
     ("keras", "vgg16"): Source(
-        "vgg16",
         "caffe",
         f"vgg16_{_NOTOP}",
         "md5:6d6bbae143d832006294945121d1f1fc",
         f"{_KERAS}/vgg16/vgg16_{_NOTOP}",
     ),
     ("keras", "vgg19"): Source(
-        "vgg19",
         "caffe",
         f"vgg19_{_NOTOP}",
         "md5:253f8cb515780f3b799900260a226db6",
@@ -128,7 +124,9 @@ def locate(source: str, network: str) -> tuple[Path, str]:
         return path, known.pixels
     if source in NAMES:
         others = ", ".join(f"weights={name}" for name, net in SOURCES if net == network)
-        raise NstyleError(f"weights: {source!r} has no {network} (for {network}: {others} or a file)")
+        raise NstyleError(
+            f"weights: {source!r} has no {network} (for {network}: {others} or a file)"
+        )
     path = Path(source).expanduser()
     if not path.is_file():
         raise NstyleError(
@@ -286,12 +284,14 @@ def _first_line(error: Exception) -> str:
 class _NumpyUnpickler(pickle.Unpickler):
     """Rebuilds NumPy arrays and plain containers, and refuses every other name in the pickle."""
 
-    _ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-    }
+    _ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ADMITTED:
@@ -312,8 +312,7 @@ def _read_h5(path: Path, network: str) -> tuple[RawLayers, str | None]:
 
     raw: RawLayers = {}
     with h5py.File(path) as file:
-        groups = file["model_weights"] if "model_weights" in file else file
-
+        groups = file.get("model_weights", file)
         for group_name, group in groups.items():
             if not group_name.startswith("block") or "conv" not in group_name:
                 continue
@@ -357,7 +356,9 @@ def _read_pth(path: Path, network: str) -> tuple[RawLayers, str | None]:
             " give the same weights as .safetensors"
         ) from None
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return _from_torchvision({key: np.asarray(value) for key, value in state.items()}, network), None
+    return _from_torchvision(
+        {key: np.asarray(value) for key, value in state.items()}, network
+    ), None
 
 
 def _from_torchvision(arrays: dict[str, np.ndarray], network: str) -> RawLayers:

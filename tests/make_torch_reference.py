@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 import torch
-import torch.nn.functional as F
 from PIL import Image
+from torch.nn import functional
 
 HERE = Path(__file__).parent
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -54,13 +54,15 @@ def features(image, weights, pooling):
     """(1, 3, h, w) in [0, 1] -> features by layer, torchvision's pixels."""
     mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (MEAN, STD))
     x, out = (image - mean) / std, {}
-    pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
+    pool = functional.avg_pool2d if pooling == "avg" else functional.max_pool2d
     block = "1"
     for name, (kernel, bias) in weights.items():
         if name[4] != block:
             x, block = pool(x, 2, 2), name[4]
         kernel = torch.from_numpy(np.asarray(kernel, np.float64).transpose(3, 2, 0, 1).copy())
-        x = F.relu(F.conv2d(x, kernel, torch.from_numpy(np.asarray(bias, np.float64)), padding=1))
+        x = functional.relu(
+            functional.conv2d(x, kernel, torch.from_numpy(np.asarray(bias, np.float64)), padding=1)
+        )
         out[name] = x
     return out
 

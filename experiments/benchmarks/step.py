@@ -1,6 +1,6 @@
 """A step of L-BFGS against a bare evaluation, and the loss it reaches against SciPy's.
 
-    python experiments/benchmarks/step.py [--content FILE] [--style FILE] [--size 256] [--evaluations 200]
+    python experiments/benchmarks/step.py [--content FILE] [--style FILE] [--size 256]
 
 From uniform white noise (NumPy seed 0), with the default recipe's objective, on the same compiled
 function, side by side in one process:
@@ -12,10 +12,13 @@ Prints both ratios, and writes them with the machine as JSON where `--json FILE`
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +26,7 @@ import numpy as np
 from scipy.optimize import fmin_l_bfgs_b
 
 from nstyle import images, weights
-from nstyle.objective import LossWeights, Structure
+from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.runs import environment
 from nstyle.solver import LBFGS, Stopping, compile_steps, minimize
 from nstyle.transfer import equal_weights, objective, prepare
@@ -109,7 +112,9 @@ class _BudgetSpentError(Exception):
     pass
 
 
-def scipy_best(value_and_grad, start: np.ndarray, problem, evaluations: int) -> float:  # noqa: ANN001
+def scipy_best(
+    value_and_grad: Callable[..., Any], start: np.ndarray, problem: Problem, evaluations: int
+) -> float:
     """Returns the lowest loss that SciPy's L-BFGS-B sees in exactly so many evaluations."""
     values: list[float] = []
 
@@ -121,10 +126,8 @@ def scipy_best(value_and_grad, start: np.ndarray, problem, evaluations: int) -> 
         values.append(float(value))
         return float(value), np.asarray(gradient, np.float64).ravel()
 
-    try:
+    with contextlib.suppress(_BudgetSpentError):
         fmin_l_bfgs_b(function, start.ravel().astype(np.float64), m=10, maxfun=10**6, factr=0)
-    except _BudgetSpentError:
-        pass
     return min(values)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
-Array, Rng = np.ndarray, np.random.Generator
+Array = np.ndarray
+Rng = np.random.Generator
 
 SIZE = 768  # side of a finished picture, in pixels
 FINE = 2  # supersampling: strokes are drawn FINE times larger, then reduced
@@ -188,7 +189,8 @@ def swirls(rng: Rng) -> Image.Image:
 def facets(rng: Rng, depth: int) -> tuple[Array, list[Array]]:
     """Cut the picture by arcs, then by ever shorter lines; return facet labels and the cuts."""
     y, x = np.mgrid[:SIZE, :SIZE].astype(float)
-    labels, cuts = np.zeros((SIZE, SIZE), dtype=int), []
+    labels = np.zeros((SIZE, SIZE), dtype=int)
+    cuts: list[Array] = []
 
     def cut(piece: Array, inside: Array, curve: Array) -> None:
         """Split one piece in two and keep the part of the curve that runs through it."""
@@ -275,8 +277,8 @@ def blossom(rng: Rng) -> Image.Image:
         whorl = 4.5 * np.sqrt(r) + 2 * turn / (2 * np.pi) + 0.35 * np.cos(5 * turn + 9 * r)
         tone = 0.1 + 0.65 * (whorl % 1) + 0.22 * r * np.sin(-turn - 0.8) + 0.1 * noise(rng, 12)
         petals, bloom = ramp(tone, kinds[i % 4]), r < lobes
-        for width in (0.2, 0.12, 0.06):
-            width = max(width * reach, 7)
+        for share in (0.2, 0.12, 0.06):
+            width = max(share * reach, 7)
             canvas.layer(petals, turn + 1.9, width, 2.2 * width, where=bloom, vary=1.2)
     return canvas.finish(relief=0.9)
 

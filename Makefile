@@ -1,0 +1,35 @@
+# make demo | test | lint | bench: each sets up what it needs in .venv, once, and reuses it.
+# Any Python from 3.11 on will do: make test PYTHON=python3.12
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints.txt --editable
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.demo
+	$(BIN)/python experiments/demo/demo.py
+
+test: .venv/.dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.bench
+	$(BIN)/python experiments/benchmarks/step.py
+
+clean:
+	rm -rf .venv build dist demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@echo "setting up .venv with $(PYTHON)"
+	$(PYTHON) -m venv .venv
+
+.venv/.%: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing nstyle[$*] (about a minute the first time)"
+	$(INSTALL) ".[$*]"
+	@touch $@

@@ -1,0 +1,52 @@
+"""Shapes in signatures are checked while the tests run; small pictures and the real weights."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook(
+    ["nstyle.layers", "nstyle.losses", "nstyle.vgg", "nstyle.objective", "nstyle.transfer"],
+    "beartype.beartype",
+)
+hook.__enter__()
+
+import warnings  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import nstyle.solver  # noqa: F401  jaxopt warns that it is no longer maintained
+
+from nstyle import images, weights  # noqa: E402
+
+os.environ.pop("NSTYLE_OFFLINE", None)
+
+
+@pytest.fixture(scope="session")
+def vgg16():
+    return weights.load()
+
+
+@pytest.fixture(scope="session")
+def torch_reference():
+    return np.load(Path(__file__).parent / "data" / "torch_reference.npz")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Two small real pictures on disk: the folder, with content.png (48 x 36) and style.png."""
+    import skimage.data
+
+    folder = tmp_path_factory.mktemp("pictures")
+    source = Path(skimage.data.__file__).parent
+    images.save(folder / "content.png", images.load(source / "chelsea.png", "48x36"))
+    images.save(folder / "style.png", images.load(source / "coffee.png", "40x40"))
+    return folder
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(7)

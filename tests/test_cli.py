@@ -1,0 +1,284 @@
+"""The command line as a user meets it, in this process or, where it matters, in its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import nstyle
+from nstyle import cli, images
+
+SMALL = ["size=32", "steps=3", "style_size=32"]
+
+
+@pytest.fixture
+def nstyle_here(pictures, tmp_path, monkeypatch, capsys):
+    """Runs the command in this process, in an empty folder: (status, out, err)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nstyle", *arguments])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def given(pictures):
+    return [f"content={pictures / 'content.png'}", f"style={pictures / 'style.png'}"]
+
+
+def test_help_names_every_setting_of_the_interface(nstyle_here):
+    status, out, _ = nstyle_here("--help")
+    assert status == 0
+    interface = """content style out size steps seed init network weights pooling recipe
+        content_layers style_layers content_weight style_weight tv_weight solver"""
+    for name in interface.split():
+        assert f"{name}=" in out
+    assert nstyle_here()[1] == out
+    assert nstyle_here("--version")[1] == f"nstyle {nstyle.__version__}\n"
+
+
+def test_a_run_writes_its_folder_and_out(nstyle_here, given, tmp_path):
+    status, out, _ = nstyle_here(*given, *SMALL, "out=new/a.jpg", "save_every=2")
+    assert status == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "new/a.jpg" in out
+    assert str(folder.relative_to(tmp_path)) in out
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"config.yaml", "trace.csv", "result.json", "result.png", "step_000002.png"}
+
+    trace = pd.read_csv(folder / "trace.csv")
+    assert list(trace.step) == [0, 1, 2, 3]
+    np.testing.assert_allclose(trace.content + trace["style"] + trace.tv, trace.loss, rtol=1e-5)
+    raw = sum(trace[f"style/conv{block}_1"] for block in range(1, 6))
+    weight = json.loads((folder / "result.json").read_text())["config"]["style_weight"]
+    np.testing.assert_allclose(raw * weight / 5, trace["style"], rtol=1e-5)
+    assert trace.best_loss.iloc[-1] < trace.loss.iloc[0]
+
+    result = json.loads((folder / "result.json").read_text())
+    assert result["stop"] == "steps"
+    assert result["environment"]["device"].startswith("cpu")
+    embedded = json.loads(images.read_metadata(folder / "result.png"))
+    assert embedded["nstyle"] == nstyle.__version__
+    assert embedded["config"] == result["config"]
+    assert images.load(folder / "result.png").shape == (24, 32, 3)
+    with Image.open(tmp_path / "new/a.jpg") as image:
+        assert image.format == "JPEG"
+
+
+def test_same_command_same_bytes_and_another_seed_not(nstyle_here, given, tmp_path):
+    pictures = []
+    for seed in (1, 1, 2):
+        status, _, _ = nstyle_here(*given, *SMALL, "init=noise", f"seed={seed}", "out=a.png")
+        assert status == 0
+        pictures.append((tmp_path / "a.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert not np.array_equal(images.load(tmp_path / "a.png"), decoded(pictures[0]))
+
+
+def decoded(content):
+    import io
+
+    return images.to_float(Image.open(io.BytesIO(content)))
+
+
+def test_a_sweep_makes_a_run_for_each_value(nstyle_here, given, tmp_path):
+    status, out, _ = nstyle_here("-m", *given, *SMALL, "pooling=avg,max", "style_weight=1e3,1e4")
+    assert status == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert len(out.splitlines()) == 4
+
+
+def test_file_names_with_any_characters(nstyle_here, pictures, tmp_path):
+    odd = tmp_path / "my photo, (1) [it's]=$x.png"
+    odd.write_bytes((pictures / "content.png").read_bytes())
+    status, _, err = nstyle_here(
+        f"content={odd}", f"style={pictures / 'style.png'}", *SMALL, "steps=1", "out=a (b).png"
+    )
+    assert (status, err.count("Traceback")) == (0, 0)
+    assert (tmp_path / "a (b).png").is_file()
+
+
+@pytest.mark.parametrize("init", ["content", "style", "noise", "mixture", "file"])
+def test_every_start(nstyle_here, given, pictures, init):
+    start = str(pictures / "style.png") if init == "file" else init
+    assert nstyle_here(*given, *SMALL, "steps=1", f"init={start}")[0] == 0
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam", "sgd"])
+def test_every_solver_lowers_the_loss(nstyle_here, given, tmp_path, solver):
+    rate = ["solver.learning_rate=1e-7"] if solver == "sgd" else []
+    assert nstyle_here(*given, *SMALL, f"solver={solver}", *rate)[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    trace = pd.read_csv(folder / "trace.csv")
+    assert trace.best_loss.iloc[-1] < trace.loss.iloc[0]
+
+
+BAD = {
+    "no picture": ["content=null"],
+    "missing file": ["content=nowhere.jpg"],
+    "folder as picture": ["content=."],
+    "empty file": ["content=empty.png"],
+    "truncated file": ["content=truncated.png"],
+    "text as picture": ["style=text.png"],
+    "unknown key": ["stile=a.png"],
+    "unknown key in a group": ["solver.histroy_size=4"],
+    "key of another solver": ["solver=adam", "solver.history_size=4"],
+    "not name=value": ["content"],
+    "unbalanced brackets": ["style_layers=[conv1_1"],
+    "unknown recipe": ["recipe=momoo"],
+    "unknown solver": ["solver=lbgfs"],
+    "misspelt layer": ["style_layers=[conv1_1,conv_4]"],
+    "layer of the other network": ["content_layers=[conv4_4]"],
+    "layer twice": ["style_layers=[conv1_1,block1_conv1]"],
+    "no layers": ["style_layers=[]", "content_layers=[]"],
+    "weights for other layers": ["style_layer_weights=[1,2]"],
+    "unknown pooling": ["pooling=mean"],
+    "unknown network": ["network=vgg11"],
+    "unknown weights": ["weights=lpip"],
+    "weights of another network": ["network=vgg19"],
+    "damaged weights": ["weights=damaged.h5"],
+    "text as number": ["steps=many"],
+    "no steps": ["steps=0"],
+    "negative weight": ["style_weight=-1"],
+    "infinite weight": ["content_weight=inf"],
+    "weight not a number": ["tv_weight=nan"],
+    "weight too large for float32": ["style_weight=1e38"],
+    "negative seed": ["seed=-1"],
+    "learning rate of zero": ["solver=adam", "solver.learning_rate=0"],
+    "size of zero": ["size=0"],
+    "size in words": ["size=large"],
+    "size too small": ["size=8"],
+    "huge size": ["size=100000"],
+    "unknown side": ["size_side=wide"],
+    "unknown start": ["init=nois"],
+    "wrong share": ["init_mixture=1.5"],
+    "wrong noise": ["init=noise", "noise.distribution=gauss"],
+    "noise without width": ["init=noise", "noise.low=1"],
+    "unknown file type for out": ["out=result.webm"],
+    "out is a folder": ["out=folder.png"],
+    "out below a file": ["out=text.png/a.png"],
+    "runs below a file": ["runs_dir=text.png"],
+    "unknown option": ["--frobnicate"],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_line_and_status_2(nstyle_here, given, pictures, tmp_path, name):
+    (tmp_path / "empty.png").touch()
+    whole = (pictures / "content.png").read_bytes()
+    (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    settings = {argument.partition("=")[0]: argument for argument in [*given, *SMALL, *BAD[name]]}
+    status, out, err = nstyle_here(*settings.values())
+    assert status == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    key, _, value = BAD[name][-1].partition("=")
+    value = value.strip("[]").split(",")[-1]
+    assert "Traceback" not in err
+    assert len(err) < 400
+    named = key in err or value in err
+    assert named or name in ("no layers", "weight too large for float32"), err
+    left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert not [path for path in left if path.suffix in (".png", ".jpg")]
+
+
+def test_unwritable_folder_is_refused_before_the_work(nstyle_here, given, tmp_path, monkeypatch):
+    """As root every folder is writable, so the system's answer is put in its mouth."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    status, _, err = nstyle_here(*given, *SMALL, "out=a.png")
+    assert status == 2
+    assert "no permission to write" in err
+
+
+def command(*arguments, folder, **options):
+    program = [sys.executable, "-c", "from nstyle.cli import main; main()", *arguments]
+    return subprocess.Popen(
+        program,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_the_best_picture_so_far(given, tmp_path, sign):
+    process = command(*given, "size=32", "steps=100000", "out=a.png", folder=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (rows := list(tmp_path.glob("runs/*/trace.csv"))) or rows[0].stat().st_size < 2000:
+        assert time.monotonic() < deadline, "no step was made"
+        time.sleep(0.1)
+    process.send_signal(sign)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "a.png" in out
+    assert "interrupted" in out
+    assert images.load(tmp_path / "a.png").shape == (24, 32, 3)
+    result = json.loads(next(Path(tmp_path).glob("runs/*/result.json")).read_text())
+    assert result["stop"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
+    process = command(*given, "pooling=mean", folder=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, max)"]
+
+
+def test_weights_list_and_verify(nstyle_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("NSTYLE_CACHE", str(tmp_path))
+    status, out, _ = nstyle_here("weights", "list")
+    assert status == 0
+    assert len(out.splitlines()) == 3
+    status, out, _ = nstyle_here("weights", "verify", "lpips")
+    assert status == 0
+    assert "13 layers" in out
+    assert nstyle_here("weights", "convert", "lpips", "a.safetensors")[0] == 0
+    assert nstyle_here("weights", "verify", "a.safetensors")[0] == 0
+    status, _, err = nstyle_here("weights", "convert", "lpips", "a.h5")
+    assert (status, len(err.splitlines())) == (2, 1)
+
+
+def test_stylize_from_python(pictures):
+    """Arrays and files alike; the trace is a table; the picture is in its range."""
+    content = images.load(pictures / "content.png", 32)
+    result = nstyle.stylize(content, pictures / "style.png", size=32, steps=3, pooling="max")
+    assert result.image.shape == content.shape
+    assert (result.image.min() >= 0, result.image.max() <= 1) == (True, True)
+    assert result.stop == "steps"
+    assert pd.DataFrame(result.trace).loss.min() == result.loss
+    with pytest.raises(nstyle.NstyleError, match="values from 0 to 1 are needed"):
+        nstyle.stylize(255 * content, pictures / "style.png")
+    with pytest.raises(nstyle.NstyleError, match="did you mean 'style_weight'"):
+        nstyle.stylize(content, pictures / "style.png", style_wight=1.0)
+
+
+def test_texture_synthesis_needs_no_content(pictures):
+    result = nstyle.stylize(
+        None, pictures / "style.png", content_layers=[], init="noise", size="48x32", steps=2
+    )
+    assert result.image.shape == (32, 48, 3)
