@@ -227,11 +227,11 @@ def contact_sheet(
     rows: Sequence[str] = ("",),
     cell: int = 256,
 ) -> np.ndarray:
-    """Lays pictures out in a grid with a name for every row and column.
+    r"""Lays pictures out in a grid with a name for every row and column.
 
     Args:
       cells: rows of pictures, each float (height, width, 3); None leaves a cell empty.
-      columns: a name for each column, above it; `\\n` starts a new line.
+      columns: a name for each column, above it; `\n` starts a new line.
       rows: a name for each row, to its left.
       cell: side in pixels of the square that each picture is fitted into.
 
