@@ -5,6 +5,7 @@
     layers      names, order and widths of VGG's convolutions
     losses      content, style (Gram) and total-variation losses
     vgg         features, preprocessing, mean-activation rescaling
+    rescaling   filters rescaled to a mean activation of 1
     weights     pretrained weights: sources, checks, conversion
     objective   the total loss from static structure and traced numbers
     solver      L-BFGS, Adam, gradient descent with a safeguard

@@ -141,6 +141,8 @@ def stylize_to_folder(config: "DictConfig") -> int:
         _check_writable(out)
     signal.signal(signal.SIGTERM, _interrupt)
     job = load(config)
+    for note in job.notes:
+        print(f"nstyle: note: {note}", file=sys.stderr)
     settings = deciding(config)
     identity = runs.run_id(settings, job.digests)
     stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]

@@ -44,6 +44,7 @@ class LBFGSConfig:
     name: str = "lbfgs"
     history_size: int = MISSING
     first_change: float = MISSING
+    restart_every: int = MISSING
 
 
 @dataclass
@@ -86,6 +87,9 @@ class Config:
     weights: str = MISSING
     pixels: str | None = MISSING
     pooling: str = MISSING
+    rescale: bool = MISSING
+    tuned_network: str | None = MISSING
+    tuned_pixels: str | None = MISSING
 
     content_layers: list[str] = field(default_factory=list)
     content_layer_weights: list[float] | None = MISSING
@@ -285,6 +289,7 @@ def method(config: DictConfig) -> Method:
     name = check_choice("solver", options.pop("name"), METHODS)
     ranges = {
         "history_size": (1, 1000),
+        "restart_every": (0, math.inf),
         "decay_steps": (1, math.inf),
         "b1": (0.0, 1.0),
         "b2": (0.0, 1.0),

@@ -1,10 +1,17 @@
-"""Writing files so that a reader never sees half of one."""
+"""The user's cache folder, and writing files so that a reader never sees half of one."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from nstyle.errors import NstyleError
+
+
+def cache_dir() -> Path:
+    """Returns the user's cache folder; the environment variable `NSTYLE_CACHE` overrides it."""
+    import pooch
+
+    return Path(os.environ.get("NSTYLE_CACHE") or pooch.os_cache("nstyle"))
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -31,7 +31,7 @@ from nstyle.files import write_atomic
 MAX_PIXELS = 200_000_000
 
 #: Side of a picture that a single number for its size means.
-SIDES = ("long", "short")
+SIDES = ("long", "short", "width", "height")
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 
@@ -63,7 +63,7 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     Args:
       path: PNG, JPEG, TIFF, WebP, GIF, BMP or what else Pillow reads.
       size: one side in pixels, or `"WIDTHxHEIGHT"`; None leaves the picture as it is.
-      side: which side a single number means, `long` or `short`.
+      side: which side a single number means, one of `SIDES`.
 
     Returns:
       A float32 array (height, width, 3) in [0, 1].
@@ -101,7 +101,8 @@ def scaled_size(width: int, height: int, size: int | str, side: str = "long") ->
     target = parse_size(size)
     if isinstance(target, tuple):
         return target
-    scale = target / (max if side == "long" else min)(width, height)
+    sides = {"long": max(width, height), "short": min(width, height)}
+    scale = target / (sides | {"width": width, "height": height})[side]
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -127,13 +128,14 @@ def to_pillow(image: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
 
 
-def save(path: Path, image: np.ndarray, metadata: str = "") -> None:
-    """Writes a picture as PNG, JPEG (quality 95) or TIFF, by its suffix, in one step.
+def save(path: Path, image: np.ndarray, metadata: str = "", quality: int = 95) -> None:
+    """Writes a picture as PNG, JPEG or TIFF, by its suffix, in one step.
 
     Args:
       path: its suffix is a key of `FORMATS`.
       image: float (height, width, 3); clipped to [0, 1].
       metadata: text to embed, as PNG text `nstyle` or as the EXIF image description.
+      quality: of a JPEG, from 1 to 95.
 
     Raises:
       NstyleError: unknown suffix, a value that is not finite, or `path` cannot be written.
@@ -149,7 +151,7 @@ def save(path: Path, image: np.ndarray, metadata: str = "") -> None:
         exif[ExifTags.Base.ImageDescription] = metadata.encode("ascii", "replace").decode()
         options = {"exif": exif}
         if kind == "JPEG":
-            options |= {"quality": 95, "subsampling": 0}
+            options |= {"quality": quality, "subsampling": 0}
     buffer = io.BytesIO()
     to_pillow(image).save(buffer, kind, **options)
     write_atomic(path, buffer.getvalue())

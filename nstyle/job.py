@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from nstyle import images, weights
 from nstyle.config import check, compose, method
 from nstyle.errors import NstyleError, nearest
 from nstyle.objective import LossWeights, Problem, Structure
+from nstyle.rescaling import rescaled
 from nstyle.solver import Iteration, Method, Stopping
 from nstyle.transfer import Noise, check_size, equal_weights, noise_image, prepare, transfer
 
@@ -35,6 +37,7 @@ class Job(NamedTuple):
       method: the solver.
       stopping: limits.
       digests: hashes of the inputs' contents, by name.
+      notes: what the user should know, a line each.
     """
 
     structure: Structure
@@ -43,6 +46,7 @@ class Job(NamedTuple):
     method: Method
     stopping: Stopping
     digests: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class Stylized(NamedTuple):
@@ -84,6 +88,8 @@ def stylize(
         elif picture is not None:
             settings[name] = str(picture)
     job = load(compose(**settings), pictures)
+    for note in job.notes:
+        warnings.warn(note, stacklevel=2)
     trace = []
     for iteration in run(job):
         trace.append(row(iteration, job))
@@ -131,7 +137,8 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
     structure = structure_of(config, network.pixels)
     initial = _initial(config, structure, shape, content, style)
     check_size(structure, "init", initial.shape)
-    problem = prepare(structure, network.params, _loss_weights(config, structure), content, style)
+    params = rescaled(network, config.pooling) if config.rescale else network.params
+    problem = prepare(structure, params, _loss_weights(config, structure), content, style)
     arrays = {"content": content, "style": style, "init": initial}
     digests = {
         name: hashlib.sha256(array.tobytes()).hexdigest()
@@ -145,7 +152,19 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
         method(config),
         Stopping(steps=config.steps, tolerance=config.tolerance),
         digests | {"weights": network.sha256},
+        tuple(_notes(config, network.pixels)),
     )
+
+
+def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
+    found = {"network": config.network, "pixels": pixels}
+    for name, value in found.items():
+        tuned = config[f"tuned_{name}"]
+        if tuned not in (None, value):
+            yield (
+                f"the numbers of recipe={config.recipe} were tuned for {name} {tuned},"
+                f" this run has {value}: its balance of content and style differs"
+            )
 
 
 def run(job: Job) -> Iterator[Iteration]:

@@ -36,10 +36,13 @@ class LBFGS:
     Attributes:
       history_size: pairs of steps and gradient changes kept.
       first_change: mean absolute change of a pixel in the first step, in parts of white.
+      restart_every: forget the history every so many steps, as tools do that call a solver in
+        rounds; 0 never.
     """
 
     history_size: int = 50
     first_change: float = 1 / 255
+    restart_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class SGD:
-    """Gradient descent, its learning rate times `decay` every `decay_steps` steps, in a staircase.
+    """Gradient descent, its learning rate times `decay` in the course of every `decay_steps` steps.
 
     The learning rate is in the units of the picture's pixels.
     """
@@ -82,10 +85,12 @@ class Steps(NamedTuple):
     Attributes:
       start: (image, args, scale) -> State at `image`; `scale` shortens the first step from there.
       step: (State, args) -> State; evaluates once. The old state's `memory` is used up.
+      forget: (State) -> the same State as if the run started from its picture.
     """
 
     start: Callable[[Image, Any, float], State]
     step: Callable[[State, Any], State]
+    forget: Callable[[State], State]
 
 
 class Iteration(NamedTuple):
@@ -179,6 +184,7 @@ def minimize(
     best_image, best_value, best_step = state.image, value, 0
     best_values = [value]
     restarts = failures = 0
+    restart_every = method.restart_every if isinstance(method, LBFGS) else 0
 
     for step in range(stopping.steps + 1):
         if step > 0:
@@ -217,6 +223,8 @@ def minimize(
             failures += 1
             restarts += 1
             state = compiled.start(best_image, args, 0.25**failures)
+        elif restart_every and step and step % restart_every == 0:
+            state = compiled.forget(state)
 
 
 def _stalled(best_values: list[float], stopping: Stopping) -> bool:
@@ -252,7 +260,7 @@ def compile_steps(objective: Objective, method: Method, value_range: float = 1.0
             rules = _optax(value_and_grad, adam)
         case SGD():
             schedule = optax.exponential_decay(
-                method.learning_rate, method.decay_steps, method.decay, staircase=True
+                method.learning_rate, method.decay_steps, method.decay
             )
             rules = _optax(value_and_grad, optax.sgd(schedule))
 
@@ -266,7 +274,10 @@ def compile_steps(objective: Objective, method: Method, value_range: float = 1.0
     def step(state: State, args: Any) -> State:
         return compiled(state.image, state.memory, args)
 
-    return Steps(start, step)
+    def forget(state: State) -> State:
+        return state._replace(memory=rules.armed(state.image, state.memory, 1.0))
+
+    return Steps(start, step, forget)
 
 
 def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float) -> _Rules:
@@ -302,7 +313,11 @@ def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float
         mean_gradient = jnp.mean(jnp.abs(memory.grad))
         change = scale * method.first_change * value_range
         gamma = jnp.where(mean_gradient > 0, change / mean_gradient, 1.0)
-        return memory._replace(gamma=gamma, iter_num=jnp.zeros_like(memory.iter_num))
+        return memory._replace(
+            gamma=gamma,
+            iter_num=jnp.zeros_like(memory.iter_num),
+            rho_history=jnp.zeros_like(memory.rho_history),
+        )
 
     return _Rules(blank_solver.init_state, step, armed)
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
+from nstyle.files import cache_dir, write_atomic
 from nstyle.layers import BLOCKS, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
@@ -118,7 +119,8 @@ def locate(source: str, network: str) -> tuple[Path, str]:
         if not path.is_file():
             raise NstyleError(
                 f"weights: {path} is not there; get it with: nstyle weights fetch {source}"
-                f" --network {network} (or download {known.url} elsewhere and put it there)"
+                f" --network {network} (or download {known.url} elsewhere and put it there);"
+                " or use the weights at hand: network=vgg16 weights=lpips"
             )
         _check_digest(path, known.digest)
         return path, known.pixels
@@ -137,16 +139,9 @@ def locate(source: str, network: str) -> tuple[Path, str]:
     return path, "caffe" if path.suffix == ".h5" else "torchvision"
 
 
-def cache_dir() -> Path:
-    """Returns the user's cache folder for weights (`NSTYLE_CACHE` overrides it)."""
-    import pooch
-
-    return Path(os.environ.get("NSTYLE_CACHE") or pooch.os_cache("nstyle")) / "weights"
-
-
 def cached(source: Source) -> Path:
     """Returns where a downloaded source lies, whether or not it is there."""
-    return cache_dir() / source.filename
+    return cache_dir() / "weights" / source.filename
 
 
 def fetch(source: str, network: str) -> Path:
@@ -173,7 +168,7 @@ def fetch(source: str, network: str) -> Path:
         )
     try:
         file = pooch.retrieve(
-            known.url, known.digest, known.filename, cache_dir(), downloader=_download
+            known.url, known.digest, known.filename, cached(known).parent, downloader=_download
         )
     except (OSError, ValueError) as error:
         raise NstyleError(
@@ -190,8 +185,6 @@ def convert(source: str, network: str, destination: Path, pixels: str | None = N
       NstyleError: as `load`; or `destination` cannot be written.
     """
     from safetensors.numpy import save
-
-    from nstyle.files import write_atomic
 
     if destination.suffix != ".safetensors":
         raise NstyleError(f"convert: {str(destination)!r} does not end in .safetensors")

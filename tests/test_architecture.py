@@ -15,7 +15,7 @@ LAYERS = [
     {"vgg", "weights", "images"},
     {"objective"},
     {"solver"},
-    {"transfer"},
+    {"transfer", "rescaling"},
     {"config", "runs", "progress"},
     {"job"},
     {"cli"},
@@ -29,7 +29,8 @@ ROOMS = {
     "rich": {"progress", "weights"},
     "h5py": {"weights"},
     "safetensors": {"weights"},
-    "pooch": {"weights"},
+    "pooch": {"weights", "files"},
+    "skimage": {"rescaling"},
 }
 
 

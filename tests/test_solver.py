@@ -78,7 +78,7 @@ def test_one_evaluation_a_step_and_one_compile(method, scales):
     assert len(traces) == 1
 
 
-def test_sgd_decays_in_a_staircase():
+def test_sgd_decays_exponentially():
     """x <- x - lr g with g = 1: the distance walked is the sum of the learning rates."""
 
     def linear(image, args):
@@ -86,7 +86,25 @@ def test_sgd_decays_in_a_staircase():
 
     start, method = jnp.zeros(SHAPE), SGD(learning_rate=0.1, decay=0.5, decay_steps=2)
     end = last(minimize(linear, start, 0.0, method, Stopping(6)))
-    np.testing.assert_allclose(end.best_image, -(2 * 0.1 + 2 * 0.05 + 2 * 0.025), rtol=1e-5)
+    walked = sum(0.1 * 0.5 ** (step / 2) for step in range(6))
+    np.testing.assert_allclose(end.best_image, -walked, rtol=1e-5)
+
+
+def test_rounds_forget_the_history(scales):
+    """The first step of a round moves along the gradient, by `first_change` on average."""
+    images = {}
+    for restart_every in (0, 4):
+        method = LBFGS(first_change=1e-4, restart_every=restart_every)
+        run = minimize(quadratic, jnp.zeros(SHAPE), scales, method, Stopping(5))
+        images[restart_every] = [item.best_image for item in run]
+    np.testing.assert_array_equal(images[0][4], images[4][4])
+    move = images[4][5] - images[4][4]
+    np.testing.assert_allclose(jnp.mean(jnp.abs(move)), 1e-4, rtol=1e-3)
+    gradient = scales * (images[4][4] - 0.3)
+    np.testing.assert_allclose(
+        move / jnp.linalg.norm(move), -gradient / jnp.linalg.norm(gradient), atol=1e-3
+    )
+    assert not np.allclose(images[0][5], images[4][5])
 
 
 def test_recovers_from_values_that_are_not_finite():

@@ -1,0 +1,75 @@
+"""Rescaled weights: every filter's mean activation over a fixed set of photographs is 1.
+
+The photographs come with scikit-image, so that anyone gets the same numbers. The mean activations
+are kept in the user's cache under a hash of weights, pooling and photographs.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import skimage.data
+
+from nstyle import images
+from nstyle.files import cache_dir, write_atomic
+from nstyle.layers import layer_names
+from nstyle.vgg import Params, mean_activations, rescale
+from nstyle.weights import Weights
+
+#: Photographs of scikit-image, and the side of the square that is cut from the middle of each.
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+SIDE = 224
+
+
+def photographs() -> list[np.ndarray]:
+    """Returns the calibration pictures: short side scaled to `SIDE`, the middle square cut out."""
+    folder = Path(skimage.data.__file__).parent
+    squares = []
+    for name in PHOTOGRAPHS:
+        picture = images.load(folder / name, SIDE, "short")
+        top, left = ((length - SIDE) // 2 for length in picture.shape[:2])
+        squares.append(picture[top : top + SIDE, left : left + SIDE])
+    return squares
+
+
+def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
+    """Returns the mean activation of every filter over the photographs, from the cache if there.
+
+    Args:
+      weights: a weight set.
+      pooling: `avg` or `max`; deeper layers depend on it.
+
+    Returns:
+      Layer name -> float32 array (channels,).
+    """
+    pictures = photographs()
+    digest = hashlib.sha256(f"{weights.sha256} {weights.pixels} {pooling}".encode())
+    for picture in pictures:
+        digest.update(picture.tobytes())
+    path = cache_dir() / "activations" / f"{weights.network}-{digest.hexdigest()[:16]}.npz"
+    if path.is_file():
+        with np.load(path) as stored:
+            return dict(stored)
+    means = mean_activations(
+        weights.params,
+        [jnp.asarray(picture) for picture in pictures],
+        network=weights.network,
+        pooling=pooling,
+        pixels=weights.pixels,
+    )
+    found = {layer: np.asarray(means[layer]) for layer in layer_names(weights.network)}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **found)
+    write_atomic(path, buffer.getvalue())
+    return found
+
+
+def rescaled(weights: Weights, pooling: str) -> Params:
+    """Returns the parameters with every filter over its mean activation; see `vgg.rescale`."""
+    means: Mapping[str, jnp.ndarray] = {
+        layer: jnp.asarray(mean) for layer, mean in activations(weights, pooling).items()
+    }
+    return rescale(weights.params, means, weights.network)
