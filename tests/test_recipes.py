@@ -47,7 +47,7 @@ class Features:
         feature = self.reference[f"{self.key}/{picture}/{layer}"].astype(np.float64)
         if self.rescaled:
             mean = self.reference[f"{self.key}/mean/{layer}"].astype(np.float64)
-            feature = feature / np.where(mean > 0, mean, 1)
+            feature = feature / np.maximum(mean, 1e-3 * mean.mean())
         return feature.reshape(-1, feature.shape[-1])
 
     def content(self, layer):
