@@ -7,6 +7,7 @@
     vgg         features, preprocessing, mean-activation rescaling
     rescaling   filters rescaled to a mean activation of 1
     weights     pretrained weights: sources, checks, conversion
+    scores      distances by a network that is not optimised
     objective   the total loss from static structure and traced numbers
     solver      L-BFGS, Adam, gradient descent with a safeguard
     transfer    targets, noise, the optimisation of one picture
@@ -14,6 +15,7 @@
     config      settings: schema, composition, checks
     job         from settings to a result
     runs        a run's folder on disk
+    session     one run, from its config to its folder
 """
 
 from importlib.metadata import version

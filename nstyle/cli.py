@@ -1,9 +1,7 @@
 """The command `nstyle`: a Hydra application, and `nstyle weights` beside it."""
 
 import argparse
-import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,6 @@ from nstyle.errors import NstyleError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from nstyle.job import Job
-    from nstyle.solver import Iteration
 
 HELP = """\
 nstyle: neural style transfer, a photograph painted like a painting
@@ -119,105 +114,21 @@ class _Parser(argparse.ArgumentParser):
 
 def _task(config: "DictConfig") -> None:
     """One run. Hydra would print a traceback of what a task raises, so it exits by itself."""
-    try:
-        status = stylize_to_folder(config)
-    except NstyleError as error:
-        print(f"nstyle: {error}", file=sys.stderr)
-        status = 2
-    if status:
-        sys.exit(status)
-
-
-def stylize_to_folder(config: "DictConfig") -> int:
-    """Runs a config, writes its folder and `out`, says where; returns the exit status."""
-    from nstyle import images, runs
-    from nstyle.config import deciding, to_yaml
-    from nstyle.files import write_atomic
-    from nstyle.job import load, picture_of, row, run
-    from nstyle.progress import RunProgress
-
-    out = None if config.out is None else Path(config.out).expanduser()
-    if out is not None:
-        _check_writable(out)
-    signal.signal(signal.SIGTERM, _interrupt)
-    job = load(config)
-    for note in job.notes:
-        print(f"nstyle: note: {note}", file=sys.stderr)
-    settings = deciding(config)
-    identity = runs.run_id(settings, job.digests)
-    stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
-    folder = runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
-    metadata = json.dumps({"nstyle": __version__, "config": settings}, sort_keys=True)
-
-    last = None
-    stop = "interrupted"
-    with runs.Trace(folder / "trace.csv") as trace, RunProgress(config.steps) as progress:
-        write_atomic(folder / "config.yaml", to_yaml(config).encode())
-        try:
-            for last in run(job):
-                values = row(last, job)
-                trace.append(values)
-                progress.update(values)
-                if config.save_every and last.step and last.step % config.save_every == 0:
-                    name = f"step_{last.step:06d}.png"
-                    images.save(folder / name, picture_of(last, job), metadata)
-            stop = "" if last is None else last.stop
-        except KeyboardInterrupt:
-            if last is None:
-                raise
-    assert last is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the picture is saved whatever is pressed now
-    picture = picture_of(last, job)
-    for path in filter(None, (folder / "result.png", out)):
-        images.save(path, picture, metadata)
-    runs.write_json(folder / "result.json", _summary(last, job, stop, settings))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    _report(out or folder / "result.png", folder, last, stop)
-    return 130 if stop == "interrupted" else 0
-
-
-def _summary(last: "Iteration", job: "Job", stop: str, settings: dict[str, Any]) -> dict[str, Any]:
-    from nstyle import runs
-
-    return {
-        "stop": stop,
-        "steps": last.step,
-        "best_step": last.best_step,
-        "best_loss": last.best_value,
-        "restarts": last.restarts,
-        "inputs": job.digests,
-        "environment": runs.environment(),
-        "config": settings,
-    }
-
-
-def _report(picture: Path, folder: Path, last: "Iteration", stop: str) -> None:
+    from nstyle.session import perform
     from nstyle.solver import STOPS
 
+    try:
+        performed = perform(config)
+    except NstyleError as error:
+        print(f"nstyle: {error}", file=sys.stderr)
+        sys.exit(2)
     print(
-        f"{picture}  loss {last.best_value:.6g} at step {last.best_step} of {last.step}"
-        f" ({STOPS[stop]}); folder {folder}"
+        f"{config.out or performed.folder / 'result.png'}"
+        f"  loss {performed.best['loss']:.6g} at step {performed.best['step']}"
+        f" of {performed.steps} ({STOPS[performed.stop]}); folder {performed.folder}"
     )
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _check_writable(out: Path) -> None:
-    """Refuses an output that cannot be written before the work rather than after."""
-    from nstyle.images import check_format
-
-    check_format(out)
-    if out.is_dir():
-        raise NstyleError(f"out: {out} is a folder")
-    parent = out.parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise NstyleError(f"out: cannot write {out}: {parent} is not a folder")
-    if not os.access(parent, os.W_OK):
-        raise NstyleError(f"out: cannot write {out}: no permission to write in {parent}")
+    if performed.stop == "interrupted":
+        sys.exit(130)
 
 
 def _weights(arguments: list[str]) -> None:

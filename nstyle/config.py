@@ -14,6 +14,7 @@ from typing import Any, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
@@ -159,11 +160,16 @@ def compose(**settings: Any) -> DictConfig:
     overrides = [f"{key}={_literal(value)}" for key, value in settings.items()]
     check_overrides(overrides)
     register()
-    with (
-        one_line_errors(),
-        initialize_config_dir(str(config_dir()), version_base="1.3"),
-    ):
-        config = hydra_compose("config", overrides)
+    outer = GlobalHydra.get_state()  # a Hydra application may be running already
+    GlobalHydra.instance().clear()
+    try:
+        with (
+            one_line_errors(),
+            initialize_config_dir(str(config_dir()), version_base="1.3"),
+        ):
+            config = hydra_compose("config", overrides)
+    finally:
+        GlobalHydra.set_state(outer)
     check(config)
     return config
 

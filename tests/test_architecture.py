@@ -13,11 +13,12 @@ LAYERS = [
     {"layers", "files"},
     {"losses"},
     {"vgg", "weights", "images"},
-    {"objective"},
+    {"objective", "scores"},
     {"solver"},
     {"transfer", "rescaling"},
     {"config", "runs", "progress"},
     {"job"},
+    {"session"},
     {"cli"},
 ]
 

@@ -1,0 +1,145 @@
+"""What the experiments `pooling`, `init` and `rounds` conclude from their runs, with the numbers.
+
+Each function takes the finished cells and the folder, writes its tables and plots there, and yields
+their paths.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nstyle import images
+from nstyle.files import write_atomic
+from nstyle.scores import lpips, style_distance
+
+if TYPE_CHECKING:
+    from figure import Cell
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+#: What the pooling experiment scores a picture by, and whether more is better.
+SCORES = {
+    "style_distance": "distance of AlexNet's Gram matrices to the painting's, lower is closer",
+    "lpips_content": "LPIPS distance to the photograph, lower is closer",
+    "roughness": "mean squared difference of neighbouring pixels times 1,000",
+}
+
+
+def scored(cell: Cell) -> dict[str, float]:
+    """Returns a cell's scores, by a network that was not optimised."""
+    picture = cell.picture()
+    size = cell.settings["size"]
+    content, style = (images.load(cell.settings[name], size) for name in ("content", "style"))
+    differences = np.diff(picture, axis=0), np.diff(picture, axis=1)
+    return {
+        "style_distance": style_distance(picture, style),
+        "lpips_content": lpips(picture, content),
+        "roughness": 1000 * float(np.mean([np.square(d).mean() for d in differences])),
+    }
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Compares two columns of the same seeds.
+
+    Returns:
+      Mean of second minus first with a 95 % bootstrap interval (bias-corrected), Cohen's d of the
+      pairs (mean over standard deviation of the differences) and the p of a paired t test.
+    """
+    difference = second - first
+    interval = stats.bootstrap((difference,), np.mean, random_state=0).confidence_interval
+    return {
+        "difference": difference.mean(),
+        "low": interval.low,
+        "high": interval.high,
+        "percent": 100 * difference.mean() / first.mean(),
+        "cohens_d": difference.mean() / difference.std(ddof=1),
+        "p": stats.ttest_rel(second, first).pvalue,
+    }
+
+
+def pooling(cells: list[Cell], out: Path) -> Iterator[Path]:
+    """Average against max pooling, paired by seed, with and without rescaled filters."""
+    per_seed = pd.DataFrame(
+        {"seed": cell.row, "column": cell.column.replace("\n", " "), **scored(cell)}
+        for cell in cells
+    )
+    yield table(out / "scores.csv", per_seed)
+    rows: list[dict[str, Any]] = []
+    for suffix, score in itertools.product(("", " rescaled"), SCORES):
+        columns = (
+            per_seed[per_seed.column == f"{kind}{suffix}"].sort_values("seed")[score].to_numpy()
+            for kind in ("avg", "max")
+        )
+        name = suffix.strip() or "as trained"
+        rows.append({"filters": name, "score": score} | paired(*columns))
+    yield table(out / "verdict.csv", pd.DataFrame(rows))
+
+
+def init(cells: list[Cell], out: Path) -> Iterator[Path]:
+    """Distances between the results of all starts and seeds: LPIPS, averaged over pairs of runs."""
+    starts = list(dict.fromkeys(cell.column for cell in cells))
+    pictures: dict[str, list[np.ndarray]] = {start: [] for start in starts}
+    for cell in cells:
+        picture = cell.picture()
+        if not any(np.array_equal(picture, other) for other in pictures[cell.column]):
+            pictures[cell.column].append(picture)  # starts without noise end alike for every seed
+
+    def mean_distance(first: str, second: str) -> float:
+        if first == second:
+            pairs = list(itertools.combinations(pictures[first], 2))
+        else:
+            pairs = list(itertools.product(pictures[first], pictures[second]))
+        return float(np.mean([lpips(*pair) for pair in pairs])) if pairs else float("nan")
+
+    matrix = pd.DataFrame(
+        [[mean_distance(first, second) for second in starts] for first in starts],
+        index=pd.Index(starts, name="start"),
+        columns=starts,
+    )
+    yield table(out / "distances.csv", matrix.reset_index())
+    summary = pd.DataFrame(
+        {"start": cell.column, "seed": cell.row, "loss": cell.run.best["loss"], **scored(cell)}
+        for cell in cells
+    )
+    yield table(out / "ends.csv", summary.groupby("start").mean(numeric_only=True).reset_index())
+
+
+def rounds(cells: list[Cell], out: Path, evaluations: int = 20) -> Iterator[Path]:
+    """The loss after each round, and the curve."""
+    traces = {cell.column: pd.read_csv(cell.run.folder / "trace.csv") for cell in cells}
+    ends = {
+        name: trace.best_loss[trace.step % evaluations == 0].to_numpy()
+        for name, trace in traces.items()
+    }
+    by_round = pd.DataFrame(ends).rename_axis("round").reset_index()
+    for name in ends:
+        fall = -by_round[name].diff() / by_round[name].shift()
+        by_round[f"fall, {name}"] = (100 * fall).round(2)
+    yield table(out / "rounds.csv", by_round)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, trace in traces.items():
+        axes.semilogy(trace.step / evaluations, trace.best_loss, label=name)
+    axes.axvline(10, color="grey", linestyle=":", label="the article's 10 rounds")
+    axes.set(xlabel="rounds of 20 evaluations", ylabel="lowest loss so far")
+    axes.legend()
+    path = out / "rounds.png"
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    yield path
+
+
+def table(path: Path, frame: pd.DataFrame) -> Path:
+    """Writes a table as CSV, prints it, and returns its path."""
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.4g}"), flush=True)
+    write_atomic(path, frame.to_csv(index=False).encode())
+    return path
