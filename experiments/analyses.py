@@ -116,7 +116,9 @@ def init(cells: list[Cell], out: Path) -> Iterator[Path]:
 
 def rounds(cells: list[Cell], out: Path, evaluations: int = 20) -> Iterator[Path]:
     """The loss after each round, and the curve."""
-    traces = {cell.column: pd.read_csv(cell.run.folder / "trace.csv") for cell in cells}
+    traces = {
+        cell.column.replace("\n", " "): pd.read_csv(cell.run.folder / "trace.csv") for cell in cells
+    }
     ends = {
         name: trace.best_loss[trace.step % evaluations == 0].to_numpy()
         for name, trace in traces.items()
@@ -128,9 +130,9 @@ def rounds(cells: list[Cell], out: Path, evaluations: int = 20) -> Iterator[Path
     yield table(out / "rounds.csv", by_round)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, trace in traces.items():
-        axes.semilogy(trace.step / evaluations, trace.best_loss, label=name)
+        axes.semilogy(trace.step / evaluations, trace.best_loss / trace.loss[0], label=name)
     axes.axvline(10, color="grey", linestyle=":", label="the article's 10 rounds")
-    axes.set(xlabel="rounds of 20 evaluations", ylabel="lowest loss so far")
+    axes.set(xlabel="rounds of 20 evaluations", ylabel="lowest loss so far / loss at the start")
     axes.legend()
     path = out / "rounds.png"
     figure.savefig(path, dpi=120)

@@ -43,4 +43,4 @@ def test_more_noise_is_farther_away(pair, random):
 def test_style_forgets_places_and_content_does_not(pair):
     mirrored = np.ascontiguousarray(pair[0][:, ::-1])
     assert scores.style_distance(mirrored, pair[0]) < 0.5 * scores.style_distance(*pair)
-    assert scores.lpips(mirrored, pair[0]) > 0.2
+    assert scores.lpips(mirrored, pair[0]) > 0.05
