@@ -99,7 +99,11 @@ def grid(config: DictConfig, out: Path) -> list[tuple[str, str, Settings]]:
     ):
         of_cell = plain["cells"].get(row, {}).get(column, {})
         settings = base | picture_files(config, out) | plain["settings"]
-        cells.append((row, column, settings | of_row | of_column | of_cell))
+        settings = settings | of_row | of_column | of_cell
+        for name in ("content", "style"):  # the project's own pictures, from any folder
+            if settings[name] and (ROOT / settings[name]).is_file():
+                settings[name] = str(ROOT / settings[name])
+        cells.append((row, column, settings))
     return cells
 
 
@@ -123,7 +127,7 @@ def make(config: DictConfig) -> None:
         name = " / ".join(filter(None, (row, column))).replace("\n", " ")
         print(f"{number}/{len(places)}  {name}", file=sys.stderr, flush=True)
         if "show" in settings:
-            picture = images.load(ROOT / settings[settings["show"]], config.cell)
+            picture = images.load(settings[settings["show"]], config.cell)
         else:
             performed = perform(compose(**settings), reuse=True)
             if performed.stop == "interrupted":

@@ -1,11 +1,14 @@
 """Rescaled weights: every filter's mean activation over a fixed set of photographs is 1.
 
-The photographs come with scikit-image, so that anyone gets the same numbers. The mean activations
-are kept in the user's cache under a hash of weights, pooling and photographs.
+The photographs come with scikit-image, so that anyone gets the same numbers. Each is seen three
+times, its channels rotated: few photographs have few colours, and a filter for a colour that none
+has would be blown up. The mean activations are kept in the user's cache under a hash of weights,
+pooling and photographs.
 """
 
 import hashlib
 import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,18 +23,22 @@ from nstyle.vgg import Params, mean_activations, rescale
 from nstyle.weights import Weights
 
 #: Photographs of scikit-image, and the side of the square that is cut from the middle of each.
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 SIDE = 224
 
 
 def photographs() -> list[np.ndarray]:
-    """Returns the calibration pictures: short side scaled to `SIDE`, the middle square cut out."""
+    """Returns the calibration pictures: short side scaled to `SIDE`, the middle square cut out.
+
+    Each comes as it is and with its channels rotated once and twice.
+    """
     folder = Path(skimage.data.__file__).parent
     squares = []
     for name in PHOTOGRAPHS:
         picture = images.load(folder / name, SIDE, "short")
         top, left = ((length - SIDE) // 2 for length in picture.shape[:2])
-        squares.append(picture[top : top + SIDE, left : left + SIDE])
+        square = picture[top : top + SIDE, left : left + SIDE]
+        squares += [np.roll(square, turn, axis=2) for turn in range(3)]
     return squares
 
 
@@ -53,6 +60,10 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
     if path.is_file():
         with np.load(path) as stored:
             return dict(stored)
+    print(
+        f"nstyle: measuring {weights.network}'s mean activations, once for these weights",
+        file=sys.stderr,
+    )
     means = mean_activations(
         weights.params,
         [jnp.asarray(picture) for picture in pictures],

@@ -12,13 +12,14 @@ Shares nothing with nstyle: VGG is written out again with `torch.nn.functional`.
 """
 
 import importlib.util
+import io
 import pickle
 from pathlib import Path
 
 import numpy as np
 import skimage.data
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch.nn import functional
 
 HERE = Path(__file__).parent
@@ -101,14 +102,19 @@ def to_numpy(feature):
 
 
 def photographs():
-    """The pictures to rescale by: short side 224, the middle square."""
-    for name in ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png"):
-        image = Image.open(Path(skimage.data.__file__).parent / name).convert("RGB")
+    """The pictures to rescale by: sRGB, short side 224, the middle square, channels rotated."""
+    names = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+    for name in names:
+        image = Image.open(Path(skimage.data.__file__).parent / name)
+        if profile := image.info.get("icc_profile"):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            image = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
         scale = 224 / min(image.size)
         width, height = (round(side * scale) for side in image.size)
         pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
         top, left = (height - 224) // 2, (width - 224) // 2
-        yield to_torch(pixels[top : top + 224, left : left + 224] / 255.0)
+        square = pixels[top : top + 224, left : left + 224] / 255.0
+        yield from (to_torch(np.roll(square, turn, axis=2)) for turn in range(3))
 
 
 SETS = {  # network, pooling, pixels, the layers in use
