@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from omegaconf import DictConfig
 
 from nstyle import __version__, images, runs
 from nstyle.config import deciding, to_yaml
 from nstyle.errors import NstyleError
-from nstyle.files import write_atomic
+from nstyle.files import cache_dir, write_atomic
 from nstyle.job import Job, load, picture_of, row, run
 from nstyle.progress import RunProgress
 from nstyle.solver import Iteration
@@ -51,6 +52,7 @@ def perform(config: DictConfig, reuse: bool = False) -> Performed:
       NstyleError: one line that names what is wrong, before anything is computed where possible.
       KeyboardInterrupt: interrupted before the first step.
     """
+    keep_compiled()
     out = None if config.out is None else Path(config.out).expanduser()
     if out is not None:
         _check_writable(out)
@@ -80,6 +82,13 @@ def perform(config: DictConfig, reuse: bool = False) -> Performed:
         }
         runs.write_json(folder / "result.json", summary)
     return Performed(folder, stop, last.step, best)
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in the user's cache, unless JAX was told where to keep them."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _optimise(

@@ -1,8 +1,15 @@
 """Shapes in signatures are checked while the tests run; small pictures and the real weights."""
 
 import os
+import tempfile
 
-from jaxtyping import install_import_hook
+# Weights, mean activations and compiled programs are kept for this run of the tests alone.
+cache = tempfile.TemporaryDirectory(prefix="nstyle-tests-")
+os.environ["NSTYLE_CACHE"] = cache.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{cache.name}/compiled"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 hook = install_import_hook(
     ["nstyle.layers", "nstyle.losses", "nstyle.vgg", "nstyle.objective", "nstyle.transfer"],

@@ -157,13 +157,6 @@ def test_every_recipe_has_a_known_answer():
     assert sorted(KNOWN) == group_options("recipe")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NSTYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.mark.parametrize("recipe", KNOWN)
 def test_terms_equal_numpy(recipe, reference, weight_files):
     """Every term times its weight, and their sum, to a relative 1e-5."""

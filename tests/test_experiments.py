@@ -1,0 +1,76 @@
+"""Every figure in its smallest form, as a user calls it; the analyses on numbers made up."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nstyle import images
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+FIGURES = sorted(path.stem for path in (EXPERIMENTS / "configs" / "figure").glob("*.yaml"))
+
+EXTRA_FILES = {
+    "pooling": {"scores.csv", "verdict.csv"},
+    "init": {"distances.csv", "ends.csv"},
+    "rounds": {"rounds.csv", "rounds.png"},
+}
+CELLS = {"figure1": 10, "figure2": 3, "figure3": 20, "pooling": 8, "init": 8, "rounds": 4}
+
+
+def figure(name, folder, pictures, *settings):
+    command = [
+        sys.executable,
+        EXPERIMENTS / "figure.py",
+        f"figure={name}",
+        f"content={pictures / 'content.png'}",
+        f"style={pictures / 'style.png'}",
+        "size=32",
+        "steps=2",
+        "seeds=2",
+        "cell=40",
+        f"out={folder}",
+        *settings,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure(name, tmp_path, pictures):
+    steps = ["steps=40"] if name == "rounds" else []
+    done = figure(name, tmp_path, pictures, *steps)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "losses.csv")
+    assert len(table) == CELLS[name]
+    assert np.isfinite(table.loss).all()
+    assert images.load(tmp_path / "sheet.png").std() > 0.05
+    assert {path.name for path in tmp_path.glob("*.*")} >= EXTRA_FILES.get(name, set())
+    if name == "figure2":
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.png")}
+        assert figure(name, tmp_path, pictures).returncode == 0
+        assert before == {path: path.stat().st_mtime_ns for path in before}, "runs were made again"
+
+
+def test_a_wrong_figure_is_one_line(tmp_path, pictures):
+    done = figure("figure2", tmp_path, pictures, "+settings.pooling=mean")
+    assert done.returncode != 0
+    assert "pooling: unknown value 'mean'" in done.stderr.splitlines()[-1]
+
+
+def test_paired_comparison_against_known_numbers(monkeypatch):
+    """Differences 1, 2, 3: mean 2, standard deviation 1, t = 2 sqrt(3), p by SciPy's t."""
+    from scipy import stats
+
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    from analyses import paired
+
+    found = paired(np.array([1.0, 1.0, 2.0]), np.array([2.0, 3.0, 5.0]))
+    assert found["difference"] == pytest.approx(2)
+    assert found["cohens_d"] == pytest.approx(2)
+    assert found["percent"] == pytest.approx(150)
+    assert found["p"] == pytest.approx(2 * stats.t.sf(2 * np.sqrt(3), df=2))
+    assert 1 <= found["low"] <= 2 <= found["high"] <= 3
