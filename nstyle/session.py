@@ -86,7 +86,7 @@ def perform(config: DictConfig, reuse: bool = False) -> Performed:
 
 def keep_compiled() -> None:
     """Keeps compiled programs in the user's cache, unless JAX was told where to keep them."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

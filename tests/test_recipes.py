@@ -189,6 +189,26 @@ def test_gradient_of_momo_equals_pytorch(reference, weight_files):
     assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(reference["momo/gradient"])
 
 
+def test_first_loss_of_a_run_of_momo_with_caffe_weights(reference, weight_files):
+    """From the photograph, with a file in Keras's format: style and TV alone, to 1e-5."""
+    import nstyle
+
+    pictures = [
+        reference[name].astype(np.float32) / np.float32(255) for name in ("content", "style")
+    ]
+    settings = {"recipe": "momo", "weights": weight_files["vgg16"], "init": "content"}
+    run = nstyle.stylize(*pictures, size="20x17", steps=2, **settings)
+    as_generated = {
+        key.replace("/content/", "/generated/"): value
+        for key, value in reference.items()
+        if "/generated/" not in key
+    } | {key: value for key, value in reference.items() if key.startswith("momo/content/")}
+    photograph = reference["content"].astype(np.float64)
+    content, style, tv = momo(Features(as_generated, "momo"), photograph, LAST)
+    assert content == {"conv2_2": 0.0}
+    np.testing.assert_allclose(run.trace[0]["loss"], sum(style.values()) + tv, rtol=1e-5)
+
+
 def test_starts_and_solvers_are_the_recipes(reference, weight_files):
     """Noise around the mean pixel, on the scale to 255: momo's -128 to 127, Johnson's 0.001."""
     mean = np.array([123.68, 116.779, 103.939])
