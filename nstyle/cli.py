@@ -70,35 +70,43 @@ def _hydra(arguments: list[str]) -> None:
 
     from nstyle.config import (
         PATH_KEYS,
+        can_be_read,
         check_overrides,
         config_dir,
         one_line_errors,
         quote,
         register,
     )
+    from nstyle.files import path_exists
 
     parser = _Parser("nstyle", add_help=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--info", nargs="?")
+    about = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    parser.add_argument("--info", nargs="?", choices=about)
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("settings", nargs="*")
 
     def quoted(argument: str) -> str:
-        """Quotes the name of a file that is there, whatever characters it has."""
+        """Quotes the name of a file, whatever characters it has."""
         key, _, value = argument.partition("=")
-        is_file = key in PATH_KEYS and (
-            Path(value).expanduser().exists() or (key == "out" and value[:1] != "'")
-        )
-        return f"{key}={quote(value)}" if is_file and value not in ("", "null") else argument
+        if key not in PATH_KEYS or value in ("", "null") or value[0] in "\"'":
+            return argument
+        readable = key != "out" and can_be_read(argument) and not path_exists(value)
+        return argument if readable else f"{key}={quote(value)}"
 
-    arguments = [quoted(argument) for argument in arguments]
     options = parser.parse_intermixed_args(arguments)
-    check_overrides(options.settings, options.config_dir)
+    if options.config_dir is not None and not path_exists(str(options.config_dir)):
+        raise NstyleError(f"--config-dir: there is no folder {str(options.config_dir)!r}")
+    flags = [argument for argument in arguments if argument not in options.settings]
+    settings = [quoted(argument) for argument in options.settings]
+    check_overrides(settings, options.config_dir)
+    if options.multirun and any(setting.startswith("out=") for setting in settings):
+        raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
     register()
-    sys.argv[1:] = arguments
+    sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", version_base="1.3")
     with one_line_errors():
@@ -127,6 +135,9 @@ def _task(config: "DictConfig") -> None:
         f"  loss {performed.best['loss']:.6g} at step {performed.best['step']}"
         f" of {performed.steps} ({STOPS[performed.stop]}); folder {performed.folder}"
     )
+    if performed.stop == "diverged":
+        hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
+        print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)
     if performed.stop == "interrupted":
         sys.exit(130)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -20,8 +21,10 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nstyle.errors import NstyleError, check_choice, nearest
+from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_size
 from nstyle.solver import LBFGS, SGD, Adam, Method
 
@@ -182,6 +185,10 @@ def _literal(value: Any) -> str:
             return str(value).lower()
         case str() | Path():
             return quote(str(value))
+        case np.ndarray():
+            return _literal(value.tolist())
+        case dict():
+            return f"{{{','.join(f'{key}: {_literal(item)}' for key, item in value.items())}}}"
         case list() | tuple():
             return f"[{','.join(_literal(item) for item in value)}]"
         case _:
@@ -190,8 +197,17 @@ def _literal(value: Any) -> str:
 
 def quote(text: str) -> str:
     """Returns `text` as a quoted string of Hydra's grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
     return f"'{escaped}'"
+
+
+def can_be_read(argument: str) -> bool:
+    """Says whether an argument is an override in Hydra's grammar."""
+    try:
+        OverridesParser.create().parse_overrides([argument])
+    except HydraException:
+        return False
+    return True
 
 
 @contextmanager
@@ -199,12 +215,13 @@ def one_line_errors() -> Iterator[None]:
     """Turns what Hydra and OmegaConf have to say about a wrong value into one line."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         key = getattr(cause, "full_key", None)
-        reason = next((line for line in lines if not line.startswith("In 'config'")), "")
-        raise NstyleError(": ".join(filter(None, [key, reason or str(cause)]))) from error
+        if key:
+            lines = [key, lines[0]]
+        raise NstyleError(": ".join(line.rstrip(":") for line in lines[:4])) from error
 
 
 def check_overrides(arguments: list[str], own_configs: Path | None = None) -> None:
@@ -224,11 +241,14 @@ def check_overrides(arguments: list[str], own_configs: Path | None = None) -> No
         try:
             (override,) = parser.parse_overrides([argument])
         except HydraException as error:
+            hint = f"content={argument} or style={argument}?" if path_exists(argument) else ""
             raise NstyleError(
                 f"argument {argument!r} cannot be read: write name=value, and quote a value that"
-                " has one of , ( ) [ ] { } in it"
+                f" has one of , ( ) [ ] {{ }} in it{'; did you mean ' + hint if hint else ''}"
             ) from error
         key = override.key_or_group
+        if override.is_delete():
+            raise NstyleError(f"argument {argument!r}: no setting can be removed; write {key}=...")
         if key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
@@ -249,6 +269,7 @@ def _known_keys() -> list[str]:
         for prefix, group in schemas.items()
         for schema in group
         for name in schema.__annotations__
+        if prefix + name != "solver.name"  # it is the group's: solver=adam
     ]
 
 
@@ -278,6 +299,9 @@ def check(config: DictConfig) -> None:
     _check_number("seed", values["seed"], 0, 2**32 - 1)
     _check_number("value_range", values["value_range"], 1e-3, 1e6)
     _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
+    for key in ("low", "high", "mean", "std"):
+        _check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
+    _check_any_weight(values)
     parse_size(values["size"])
     if values["style_size"] not in (None, "content"):
         parse_size(values["style_size"])
@@ -297,8 +321,8 @@ def method(config: DictConfig) -> Method:
         "history_size": (1, 1000),
         "restart_every": (0, math.inf),
         "decay_steps": (1, math.inf),
-        "b1": (0.0, 1.0),
-        "b2": (0.0, 1.0),
+        "b1": (0.0, 0.999999),
+        "b2": (0.0, 0.999999),
     }
     for key, value in options.items():
         low, high = ranges.get(key, (1e-12, math.inf))
@@ -321,6 +345,20 @@ def _check_number(key: str, value: float, low: float, high: float) -> None:
     if not (low <= value <= high and math.isfinite(value)):
         allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
         raise NstyleError(f"{key}: {value} is out of range (allowed: a number {allowed})")
+
+
+def _check_any_weight(values: dict[str, Any]) -> None:
+    layers = {
+        key: any(values[f"{key}_layer_weights"] or [1.0]) and bool(values[f"{key}_layers"])
+        for key in ("content", "style")
+    }
+    if not values["tv_weight"] and not any(
+        values[f"{k}_weight"] and on for k, on in layers.items()
+    ):
+        raise NstyleError(
+            "content_weight, style_weight and tv_weight: every term's weight is 0, there is nothing"
+            " to optimise"
+        )
 
 
 def _check_layer_weights(values: dict[str, Any], key: str) -> None:

@@ -14,6 +14,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("NSTYLE_CACHE") or pooch.os_cache("nstyle"))
 
 
+def path_exists(path: str) -> bool:
+    """Says whether a file or folder is there; no for a name that no file can have."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # too long, or the home of nobody
+        return False
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Writes `content` beside `path` and moves it there in one step; makes the folder if need be.
 

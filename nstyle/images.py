@@ -28,7 +28,7 @@ from nstyle.errors import NstyleError, check_choice
 from nstyle.files import write_atomic
 
 #: More pixels than this are refused before they are decoded: a small file can claim a huge picture.
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 150_000_000
 
 #: Side of a picture that a single number for its size means.
 SIDES = ("long", "short", "width", "height")
@@ -71,20 +71,23 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     Raises:
       NstyleError: the file is missing, empty, truncated, not a picture, or too large.
     """
-    path = Path(path).expanduser()
     try:
+        path = Path(path).expanduser()
         if path.stat().st_size == 0:
             raise NstyleError(f"picture: {path} is empty")
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Pillow warns far below our limit, and refuses at twice its own.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             with Image.open(path) as opened:
                 _check_pixels(path, *opened.size)
                 rgb = _to_srgb(opened)
     except NstyleError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise NstyleError(f"picture: {path} has more than {MAX_PIXELS:,} pixels") from error
+    except Image.DecompressionBombError as error:
+        raise NstyleError(f"picture: {path} is too large: {error}") from error
+    except RuntimeError as error:  # the home of nobody
+        raise NstyleError(f"picture: {path}: {error}") from error
     except UnidentifiedImageError as error:
         raise NstyleError(f"picture: {path} is not a picture that can be read") from error
     except OSError as error:
@@ -128,7 +131,7 @@ def to_pillow(image: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))
 
 
-def save(path: Path, image: np.ndarray, metadata: str = "", quality: int = 95) -> None:
+def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int = 95) -> None:
     """Writes a picture as PNG, JPEG or TIFF, by its suffix, in one step.
 
     Args:
@@ -140,6 +143,7 @@ def save(path: Path, image: np.ndarray, metadata: str = "", quality: int = 95) -
     Raises:
       NstyleError: unknown suffix, a value that is not finite, or `path` cannot be written.
     """
+    path = Path(path)
     kind = FORMATS[check_format(path)]
     options: dict[str, Any] = {}
     if kind == "PNG":
@@ -157,7 +161,7 @@ def save(path: Path, image: np.ndarray, metadata: str = "", quality: int = 95) -
     write_atomic(path, buffer.getvalue())
 
 
-def read_metadata(path: Path) -> str:
+def read_metadata(path: str | Path) -> str:
     """Returns the text that `save` embedded in a picture, or the empty string."""
     with Image.open(path) as image:
         if "nstyle" in image.info:
@@ -182,6 +186,7 @@ def _check_pixels(path: Path, width: int, height: int) -> None:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image, np.float64) / 65535
         profile = None
@@ -190,7 +195,6 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         if image.mode == "F":
             raise NstyleError("picture: floating-point pixels have no fixed range; save it as PNG")
         profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")

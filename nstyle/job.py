@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import images, weights
-from nstyle.config import check, compose, method
+from nstyle.config import OUTPUT_KEYS, check, compose, method
 from nstyle.errors import NstyleError, nearest
 from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.rescaling import rescaled
@@ -83,10 +83,15 @@ def stylize(
     """
     pictures: dict[str, np.ndarray] = {}
     for name, picture in (("content", content), ("style", style)):
-        if isinstance(picture, np.ndarray):
-            pictures[name] = _checked_array(name, picture)
-        elif picture is not None:
+        if isinstance(picture, str | Path):
             settings[name] = str(picture)
+        elif hasattr(picture, "__array__"):
+            pictures[name] = _checked_array(name, np.asarray(picture))
+        elif picture is not None:
+            raise NstyleError(f"{name}: a file or an array is needed, not {type(picture).__name__}")
+    for name in OUTPUT_KEYS:
+        if name in settings:
+            raise NstyleError(f"{name}: stylize writes no files; see nstyle.session.perform")
     job = load(compose(**settings), pictures)
     for note in job.notes:
         warnings.warn(note, stacklevel=2)
@@ -131,7 +136,8 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
     content = _content(config, structure, given)
     style = _style(config, structure, given, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    _check_memory(shape)
+    for picture in (shape, () if style is None else style.shape):
+        _check_memory(picture)
 
     network = weights.load(config.weights, config.network, config.pixels)
     structure = structure_of(config, network.pixels)
@@ -163,7 +169,7 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
         if tuned not in (None, value):
             yield (
                 f"the numbers of recipe={config.recipe} were tuned for {name} {tuned},"
-                f" this run has {value}: its balance of content and style differs"
+                f" this run has {value}: its balance of content, style and total variation differs"
             )
 
 
@@ -201,7 +207,7 @@ def row(iteration: Iteration, job: Job) -> dict[str, float | int]:
 
 
 def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
-    if picture.ndim != 3 or picture.shape[-1] != 3:
+    if picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
         raise NstyleError(f"{name}: an array of shape (height, width, 3), not {picture.shape}")
     if picture.dtype.kind != "f" or not np.isfinite(picture).all():
         raise NstyleError(f"{name}: floats from 0 to 1 are needed, not {picture.dtype} as given")
@@ -306,6 +312,8 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
 
 
 def _check_memory(shape: tuple[int, ...]) -> None:
+    if not shape:
+        return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     need = _BYTES_PER_PIXEL * pixels

@@ -9,6 +9,7 @@ pooling and photographs.
 import hashlib
 import io
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,9 +58,8 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
     for picture in pictures:
         digest.update(picture.tobytes())
     path = cache_dir() / "activations" / f"{weights.network}-{digest.hexdigest()[:16]}.npz"
-    if path.is_file():
-        with np.load(path) as stored:
-            return dict(stored)
+    if (kept := _kept(path)) and kept.keys() == set(layer_names(weights.network)):
+        return kept
     print(
         f"nstyle: measuring {weights.network}'s mean activations, once for these weights",
         file=sys.stderr,
@@ -76,6 +76,15 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
     np.savez(buffer, allow_pickle=False, **found)
     write_atomic(path, buffer.getvalue())
     return found
+
+
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    """Returns what an earlier run stored; nothing if that is damaged."""
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
 
 
 def rescaled(weights: Weights, pooling: str) -> Params:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from nstyle import __version__, images, runs
 from nstyle.config import deciding, to_yaml
 from nstyle.errors import NstyleError
-from nstyle.files import cache_dir, write_atomic
+from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.job import Job, load, picture_of, row, run
 from nstyle.progress import RunProgress
 from nstyle.solver import Iteration
@@ -56,6 +56,7 @@ def perform(config: DictConfig, reuse: bool = False) -> Performed:
     out = None if config.out is None else Path(config.out).expanduser()
     if out is not None:
         _check_writable(out)
+        _check_not_input(out, config)
     job = load(config)
     for note in job.notes:
         print(f"nstyle: note: {note}", file=sys.stderr)
@@ -153,6 +154,15 @@ def _signals() -> Iterator[None]:
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)
+
+
+def _check_not_input(out: Path, config: DictConfig) -> None:
+    """Refuses to write over a picture or weights that the run reads."""
+    inputs = [key for key in ("content", "style", "init", "weights") if config[key] is not None]
+    for key in inputs:
+        both = path_exists(config[key]) and path_exists(str(out))
+        if both and out.samefile(Path(config[key]).expanduser()):
+            raise NstyleError(f"out: {out} is the run's own {key}; choose another name")
 
 
 def _check_writable(out: Path) -> None:

@@ -41,7 +41,7 @@ class LBFGS:
     """
 
     history_size: int = 50
-    first_change: float = 1 / 255
+    first_change: float = 0.004
     restart_every: int = 0
 
 
@@ -137,7 +137,8 @@ class Stopping(NamedTuple):
       tolerance: stop when the best loss fell by less than this fraction over `patience` steps; 0
         never stops early.
       patience: see `tolerance`.
-      rise_limit: a step whose loss is more than this times the best loss is taken back.
+      rise_limit: a step whose loss is more than this times the best loss is taken back; the next
+        one is shortened, of Adam and gradient descent all that follow.
       max_restarts: stop after so many restarts without a new best picture between them.
     """
 
@@ -157,6 +158,8 @@ def minimize(
     value_range: float = 1.0,
 ) -> Iterator[Iteration]:
     """Minimises `objective(image, args)` over the picture, one evaluation per iteration.
+
+    Going back to the best picture costs one more.
 
     A generator, so that the caller shows, saves and stops as it likes; the last item it yields has
     `stop` set. The picture is not confined to its range.
@@ -182,7 +185,7 @@ def minimize(
             " a weight is too large, or a picture is not finite"
         )
     best_image, best_value, best_step = state.image, value, 0
-    best_values = [value]
+    best_values: list[float] = []
     restarts = failures = 0
     restart_every = method.restart_every if isinstance(method, LBFGS) else 0
 

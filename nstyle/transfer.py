@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle.errors import NstyleError, check_choice
+from nstyle.layers import stride
 from nstyle.losses import Image
 from nstyle.objective import (
     LossWeights,
@@ -92,6 +93,9 @@ def prepare(
     """
     pictures = {"content": content, "style": style}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
+        if set(getattr(weights, name)) != set(layers):
+            raise NstyleError(f"weights.{name}: a weight is needed for each of {list(layers)}")
+    for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         picture = pictures[name]
         if layers and picture is None:
             raise NstyleError(f"{name}: a picture is needed for {name}_layers={list(layers)}")
@@ -151,6 +155,14 @@ def transfer(
       NstyleError: the picture is too small, or of another shape than the content picture.
     """
     check_size(structure, "init", initial.shape)
+    for layer, target in problem.targets.content.items():
+        seen = tuple(length // stride(layer) for length in initial.shape[:2])
+        if seen != target.shape[:2]:
+            raise NstyleError(
+                f"init: {initial.shape[1]} x {initial.shape[0]} pixels are not of the content"
+                f" picture's size: {layer} has {seen[0]} x {seen[1]} positions instead of"
+                f" {target.shape[0]} x {target.shape[1]}"
+            )
     return minimize(objective(structure), initial, problem, method, stopping, structure.value_range)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
-from nstyle.files import cache_dir, write_atomic
+from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.layers import BLOCKS, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
@@ -134,8 +134,8 @@ def locate(source: str, network: str) -> tuple[Path, str]:
         raise NstyleError(
             f"weights: {source!r} has no {network} (for {network}: {others} or a file)"
         )
-    path = Path(source).expanduser()
-    if not path.is_file():
+    path = Path(source)
+    if not path_exists(source) or (path := path.expanduser()).is_dir():
         raise NstyleError(
             f"weights: no such file or name: {source!r}{nearest(source, NAMES)}"
             f" (names: {', '.join(NAMES)}; files: {', '.join(_READERS)})"
@@ -345,8 +345,8 @@ def _read_safetensors(path: Path, network: str) -> tuple[RawLayers, str | None]:
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
     if metadata.get("network", network) != network:
         raise NstyleError(
-            f"weights: {path} holds {metadata['network']}, not {network};"
-            f" add network={metadata['network']}"
+            f"weights: {path} holds {metadata['network']}, not {network}:"
+            f" network={metadata['network']} (--network for nstyle weights)"
         )
     if any(key.startswith("features.") for key in arrays):
         return _from_torchvision(arrays, network), None

@@ -105,7 +105,7 @@ def test_a_sweep_makes_a_run_for_each_value(nstyle_here, given, tmp_path):
 
 
 def test_file_names_with_any_characters(nstyle_here, pictures, tmp_path):
-    odd = tmp_path / "my photo, (1) [it's]=$x.png"
+    odd = tmp_path / "my photo, (1) [it's]=$x ${y}.png"
     odd.write_bytes((pictures / "content.png").read_bytes())
     status, _, err = nstyle_here(
         f"content={odd}", f"style={pictures / 'style.png'}", *SMALL, "steps=1", "out=a (b).png"
@@ -175,6 +175,17 @@ BAD = {
     "out below a file": ["out=text.png/a.png"],
     "runs below a file": ["runs_dir=text.png"],
     "unknown option": ["--frobnicate"],
+    "out is the photograph": ["out=own.png", "content=own.png"],
+    "one out for a sweep": ["-m", "seed=0,1", "out=a.png"],
+    "name of a solver inside its group": ["solver.name=adam"],
+    "name too long for a file": ["content=" + "a" * 300],
+    "home of nobody": ["content=~nobody-here/a.png"],
+    "removed setting": ["~content"],
+    "all weights zero": ["content_weight=0", "style_layer_weights=[0,0,0,0,0]"],
+    "huge style": ["style_size=90000"],
+    "beta of one": ["solver=adam", "solver.b1=1.0"],
+    "missing folder of configs": ["--config-dir=nowhere"],
+    "picture without a name": ["text.png"],
 }
 
 
@@ -186,6 +197,7 @@ def test_bad_input_is_one_clear_line_and_status_2(nstyle_here, given, pictures, 
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "own.png").write_bytes(whole)
     before = sorted(tmp_path.rglob("*"))
     settings = {argument.partition("=")[0]: argument for argument in [*given, *SMALL, *BAD[name]]}
     status, out, err = nstyle_here(*settings.values())
@@ -195,11 +207,37 @@ def test_bad_input_is_one_clear_line_and_status_2(nstyle_here, given, pictures, 
     key, _, value = BAD[name][-1].partition("=")
     value = value.strip("[]").split(",")[-1]
     assert "Traceback" not in err
-    assert len(err) < 400
+    assert len(err) < 700
     named = key in err or value in err
     assert named or name in ("no layers", "weight too large for float32"), err
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert not [path for path in left if path.suffix in (".png", ".jpg")]
+
+
+def test_a_broken_recipe_of_ones_own_is_named(nstyle_here, given, tmp_path):
+    (tmp_path / "my" / "recipe").mkdir(parents=True)
+    recipe = tmp_path / "my" / "recipe" / "mine.yaml"
+    for text, word in (("a: [", "flow"), ("# @package _global_\nstyle_wight: 1\n", "style_wight")):
+        recipe.write_text(text)
+        status, _, err = nstyle_here("--config-dir=my", "recipe=mine", *given, *SMALL)
+        assert (status, len(err.strip().splitlines())) == (2, 1), err
+        assert word in err
+    recipe.write_text("# @package _global_\ndefaults: [default]\nrecipe: mine\nstyle_weight: 7.0\n")
+    assert nstyle_here("steps=1", *given, "size=32", "-m", "--config-dir=my", "recipe=mine")[0] == 0
+    result = next((tmp_path / "runs").glob("*/result.json"))
+    assert json.loads(result.read_text())["config"]["style_weight"] == 7.0
+
+
+def test_readme_example_of_the_pieces(pictures, tmp_path, monkeypatch):
+    """As written, on small pictures, for a few steps."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    block = readme[readme.index("import jax\nimport jax.numpy") :].split("```")[0]
+    block = block.replace("initial=content)", "initial=content, stopping=Stopping(2))")
+    for name, copy in (("content", "photo"), ("style", "art")):
+        (tmp_path / f"{copy}.jpg").write_bytes((pictures / f"{name}.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec("from nstyle.solver import Stopping\n" + block.replace(", 256)", ", 32)"), {})
+    assert images.load(tmp_path / "result.png").shape == (24, 32, 3)
 
 
 def test_unwritable_folder_is_refused_before_the_work(nstyle_here, given, tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_convert_keeps_arrays_and_family(tmp_path, vgg16):
     found = weights.load(str(tmp_path / "b.safetensors"))
     assert found.pixels == "caffe"
     assert_same(found.params, vgg16.params)
-    with pytest.raises(NstyleError, match="holds vgg16, not vgg19; add network=vgg16"):
+    with pytest.raises(NstyleError, match="holds vgg16, not vgg19: network=vgg16"):
         weights.load(str(tmp_path / "b.safetensors"), "vgg19")
 
 
