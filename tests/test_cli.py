@@ -248,7 +248,8 @@ def test_unwritable_folder_is_refused_before_the_work(nstyle_here, given, tmp_pa
     assert "no permission to write" in err
 
 
-def command(*arguments, folder, **options):
+def command(*arguments, folder):
+    """Starts the command in a process of its own, with Ctrl-C as a terminal has it."""
     program = [sys.executable, "-c", "from nstyle.cli import main; main()", *arguments]
     return subprocess.Popen(
         program,
@@ -256,7 +257,7 @@ def command(*arguments, folder, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -264,12 +265,18 @@ def command(*arguments, folder, **options):
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_saves_the_best_picture_so_far(given, tmp_path, sign):
     process = command(*given, "size=32", "steps=100000", "out=a.png", folder=tmp_path)
-    deadline = time.monotonic() + 120
-    while not (rows := list(tmp_path.glob("runs/*/trace.csv"))) or rows[0].stat().st_size < 2000:
-        assert time.monotonic() < deadline, "no step was made"
-        time.sleep(0.1)
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while (
+            not (rows := list(tmp_path.glob("runs/*/trace.csv"))) or rows[0].stat().st_size < 2000
+        ):
+            assert time.monotonic() < deadline, "no step was made"
+            time.sleep(0.1)
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "a.png" in out
