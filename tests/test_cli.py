@@ -250,14 +250,17 @@ def test_unwritable_folder_is_refused_before_the_work(nstyle_here, given, tmp_pa
 
 def command(*arguments, folder):
     """Starts the command in a process of its own, with Ctrl-C as a terminal has it."""
-    program = [sys.executable, "-c", "from nstyle.cli import main; main()", *arguments]
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from nstyle.cli import main; main()"
+    )
+    program = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(
         program,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
