@@ -9,8 +9,6 @@ Figures are the YAML files in `experiments/configs/figure`. The folder `figures/
 the runs themselves; a run that is already there is not made again.
 """
 
-import csv
-import io
 import itertools
 import sys
 from collections.abc import Mapping
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple, cast
 import analyses
 import hydra
 import numpy as np
+import pandas as pd
 import skimage.data
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -107,16 +106,6 @@ def grid(config: DictConfig, out: Path) -> list[tuple[str, str, Settings]]:
     return cells
 
 
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows as CSV, with all the columns that any of them has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, buffer.getvalue().encode())
-
-
 def make(config: DictConfig) -> None:
     """Runs the grid and writes sheet, table and analysis."""
     out = Path(config.out)
@@ -141,15 +130,13 @@ def make(config: DictConfig) -> None:
     sheet = images.contact_sheet(pictures, columns, list(shown), config.cell)
     images.save(out / "sheet.png", sheet)
     places_of = {"row": lambda cell: cell.row, "column": lambda cell: cell.column}
-    write_table(
-        out / "losses.csv",
-        [
-            {key: place(cell).replace("\n", " ") for key, place in places_of.items()}
-            | {"stop": cell.run.stop}
-            | cell.run.best
-            for cell in cells
-        ],
-    )
+    rows = [
+        {key: place(cell).replace("\n", " ") for key, place in places_of.items()}
+        | {"stop": cell.run.stop}
+        | cell.run.best
+        for cell in cells
+    ]
+    write_atomic(out / "losses.csv", pd.DataFrame(rows).to_csv(index=False).encode())
     print(f"sheet   {out / 'sheet.png'}\ntable   {out / 'losses.csv'}")
     if config.analysis:
         for path in getattr(analyses, config.analysis)(cells, out):

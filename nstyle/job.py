@@ -136,8 +136,9 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
     content = _content(config, structure, given)
     style = _style(config, structure, given, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    for picture in (shape, () if style is None else style.shape):
-        _check_memory(picture)
+    _check_memory(shape)
+    if style is not None:
+        _check_memory(style.shape)
 
     network = weights.load(config.weights, config.network, config.pixels)
     structure = structure_of(config, network.pixels)
@@ -274,19 +275,22 @@ def _initial(
 ) -> np.ndarray:
     """Returns the first picture, on the scale from 0 to 1."""
     height, width = shape[:2]
-    noise = np.asarray(
-        noise_image(Noise(**config.noise), jax.random.key(config.seed), shape, structure)
-    ) / np.float32(structure.value_range)
+    settings = Noise(**config.noise)  # checked even where it is not used
+
+    def noise() -> np.ndarray:
+        image = noise_image(settings, jax.random.key(config.seed), shape, structure)
+        return np.asarray(image) / np.float32(structure.value_range)
+
     match config.init:
         case "noise":
-            return noise
+            return noise()
         case "content":
             assert content is not None
             return content
         case "mixture":
             assert content is not None
             share = np.float32(config.init_mixture)
-            return share * noise + (1 - share) * content
+            return share * noise() + (1 - share) * content
         case "style":
             assert style is not None
             return style if style.shape == shape else images.resize(style, width, height)
@@ -312,8 +316,6 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
 
 
 def _check_memory(shape: tuple[int, ...]) -> None:
-    if not shape:
-        return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     need = _BYTES_PER_PIXEL * pixels

@@ -20,7 +20,7 @@ import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.layers import BLOCKS, kernel_shape, layer_names
+from nstyle.layers import BLOCKS, block, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
 
@@ -377,10 +377,10 @@ def _from_torchvision(arrays: dict[str, np.ndarray], network: str) -> RawLayers:
     torchvision counts convolutions, ReLUs and pools alike in `features`.
     """
     raw: RawLayers = {}
-    position, current_block = 0, "1"
+    position, current_block = 0, 1
     for name in layer_names(network):
-        if name[4] != current_block:
-            position, current_block = position + 1, name[4]
+        if block(name) != current_block:
+            position, current_block = position + 1, block(name)
         for kind, key in (("kernel", "weight"), ("bias", "bias")):
             array = arrays.get(f"features.{position}.{key}")
             if array is not None:
