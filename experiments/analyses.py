@@ -18,7 +18,7 @@ from scipy import stats
 
 from nstyle import images
 from nstyle.files import write_atomic
-from nstyle.scores import lpips, style_distance
+from nstyle.scores import gram_distance, lpips
 
 if TYPE_CHECKING:
     from figure import Cell
@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 
 #: What the pooling experiment scores a picture by, and whether more is better.
 SCORES = {
-    "style_distance": "distance of AlexNet's Gram matrices to the painting's, lower is closer",
+    "style_gram": "distance of AlexNet's Gram matrices to the painting's, lower is closer",
     "lpips_content": "LPIPS distance to the photograph, lower is closer",
     "roughness": "mean squared difference of neighbouring pixels times 1,000",
 }
@@ -42,7 +42,7 @@ def scored(cell: Cell) -> dict[str, float]:
     content, style = (images.load(cell.settings[name], size) for name in ("content", "style"))
     differences = np.diff(picture, axis=0), np.diff(picture, axis=1)
     return {
-        "style_distance": style_distance(picture, style),
+        "style_gram": gram_distance(picture, style),
         "lpips_content": lpips(picture, content),
         "roughness": 1000 * float(np.mean([np.square(d).mean() for d in differences])),
     }

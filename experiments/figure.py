@@ -118,7 +118,7 @@ def make(config: DictConfig) -> None:
         if "show" in settings:
             picture = images.load(settings[settings["show"]], config.cell)
         else:
-            performed = perform(compose(**settings), reuse=True)
+            performed = perform(compose(scores=False, **settings))
             if performed.stop == "interrupted":
                 raise KeyboardInterrupt
             cells.append(Cell(row, column, settings, performed))

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from nstyle import __version__
 from nstyle.errors import NstyleError
@@ -68,6 +69,7 @@ def main() -> None:
 def _hydra(arguments: list[str]) -> None:
     import hydra
 
+    from nstyle import sweep
     from nstyle.config import (
         PATH_KEYS,
         can_be_read,
@@ -94,6 +96,8 @@ def _hydra(arguments: list[str]) -> None:
         key, _, value = argument.partition("=")
         if key not in PATH_KEYS or value in ("", "null") or value[0] in "\"'":
             return argument
+        if re.fullmatch(r"[\w/.~-]+\.[a-z]+", value):
+            return argument
         readable = key != "out" and can_be_read(argument) and not path_exists(value)
         return argument if readable else f"{key}={quote(value)}"
 
@@ -106,6 +110,7 @@ def _hydra(arguments: list[str]) -> None:
     if options.multirun and any(setting.startswith("out=") for setting in settings):
         raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
     register()
+    sweep.register()
     sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", version_base="1.3")
@@ -120,26 +125,57 @@ class _Parser(argparse.ArgumentParser):
         raise NstyleError(f"{message} (see {self.prog} --help)")
 
 
-def _task(config: "DictConfig") -> None:
-    """One run. Hydra would print a traceback of what a task raises, so it exits by itself."""
+def _task(composed: "DictConfig") -> Any:
+    """One run, alone or of a sweep, in this process or a launcher's worker.
+
+    Hydra would print a traceback of what a task raises, so a lone run exits by itself, and a run of
+    a sweep returns what was wrong.
+
+    Returns:
+      The scores that the setting `objectives` names; or the error.
+    """
+    import json
+
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra_config = HydraConfig.get()
+    os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
+    if composed.threads is not None:
+        os.environ["PJRT_NPROC"] = str(composed.threads)
+
     from nstyle.session import perform
     from nstyle.solver import STOPS
+    from nstyle.sweep import command_line, place_of
 
+    config, place = composed, None
+    if composed.frozen is not None:
+        config = cast("DictConfig", OmegaConf.load(composed.frozen))
+        place = place_of(Path(composed.frozen))
+    command = command_line(OmegaConf.create({"hydra": hydra_config}), hydra_config.overrides.task)
     try:
-        performed = perform(config)
+        performed = perform(config, command, place)
     except NstyleError as error:
+        if place is not None:
+            return error
         print(f"nstyle: {error}", file=sys.stderr)
         sys.exit(2)
+    told = "made before" if performed.reused else STOPS[performed.stop]
     print(
         f"{config.out or performed.folder / 'result.png'}"
         f"  loss {performed.best['loss']:.6g} at step {performed.best['step']}"
-        f" of {performed.steps} ({STOPS[performed.stop]}); folder {performed.folder}"
+        f" of {performed.steps} ({told}); folder {performed.folder}"
     )
     if performed.stop == "diverged":
         hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
         print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)
     if performed.stop == "interrupted":
+        print("nstyle: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    if not config.scores:
+        return None
+    scores = json.loads((performed.folder / "scores.json").read_text())
+    return tuple(scores[name] for name in config.objectives)
 
 
 def _weights(arguments: list[str]) -> None:

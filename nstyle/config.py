@@ -26,6 +26,7 @@ from yaml import YAMLError
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_size
+from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
 
 
@@ -76,12 +77,20 @@ class Config:
     """All settings of a run; `configs/config.yaml` says what each means."""
 
     recipe: str = MISSING
+    experiment: str | None = MISSING
 
     content: str | None = MISSING
     style: str | None = MISSING
     out: str | None = MISSING
     runs_dir: str = MISSING
     save_every: int = MISSING
+    checkpoint_every: float = MISSING
+    reuse: bool = MISSING
+    scores: bool = MISSING
+    objectives: list[str] = field(default_factory=list)
+    tensorboard: bool = MISSING
+    threads: int | None = MISSING
+    frozen: str | None = MISSING
 
     size: Any = MISSING
     size_side: str = MISSING
@@ -125,8 +134,33 @@ METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 #: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
 PATH_KEYS = ("content", "style", "out", "runs_dir", "init", "weights")
 
-#: Keys that say where results go, not what they are.
-OUTPUT_KEYS = ("out", "runs_dir", "save_every")
+#: Keys that say where results go and what else is done with them, not what they are.
+OUTPUT_KEYS = (
+    "out",
+    "runs_dir",
+    "save_every",
+    "checkpoint_every",
+    "reuse",
+    "scores",
+    "objectives",
+    "tensorboard",
+    "threads",
+    "frozen",
+)
+
+#: Keys that only name what other keys say, or files, which are known by their contents.
+NAME_KEYS = (
+    "recipe",
+    "experiment",
+    "content",
+    "style",
+    "weights",
+    "tuned_network",
+    "tuned_pixels",
+)
+
+#: Names that `init` takes, besides the file of a picture.
+INITS = ("content", "style", "noise", "mixture")
 
 
 def register() -> None:
@@ -254,8 +288,11 @@ def check_overrides(arguments: list[str], own_configs: Path | None = None) -> No
         if key not in known:
             raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)")
         if key in groups:
-            for choice in _choices(override):
+            choices = _choices(override)
+            for choice in choices:
                 check_choice(key, choice, group_options(key, own_configs))
+            if key == "experiment" and len(choices) > 1:
+                raise NstyleError(f"experiment: one experiment at a time, not {argument!r}")
 
 
 def _known_keys() -> list[str]:
@@ -296,6 +333,11 @@ def check(config: DictConfig) -> None:
         _check_layer_weights(values, key)
     _check_number("steps", values["steps"], 1, 1_000_000)
     _check_number("save_every", values["save_every"], 0, math.inf)
+    _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
+    if values["threads"] is not None:
+        _check_number("threads", values["threads"], 1, 1024)
+    for objective in values["objectives"]:
+        check_choice("objectives", objective, SCORES)
     _check_number("seed", values["seed"], 0, 2**32 - 1)
     _check_number("value_range", values["value_range"], 1e-3, 1e6)
     _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
@@ -334,6 +376,12 @@ def deciding(config: DictConfig) -> dict[str, Any]:
     """Returns the settings that decide the result, as plain containers."""
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
+
+
+def identifying(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings that tell results apart, those aside that the inputs' hashes tell."""
+    values = {key: value for key, value in deciding(config).items() if key not in NAME_KEYS}
+    return values | {"init": config.init if config.init in INITS else "file"}
 
 
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:

@@ -1,11 +1,14 @@
 """From settings to a result: reads pictures and weights, builds the objective, runs the solver."""
 
+import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +16,83 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import images, weights
-from nstyle.config import OUTPUT_KEYS, check, compose, method
+from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method
 from nstyle.errors import NstyleError, nearest
-from nstyle.objective import LossWeights, Problem, Structure
+from nstyle.files import path_exists
+from nstyle.losses import FeatureMaps, GramMatrices
+from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
-from nstyle.solver import Iteration, Method, Stopping
-from nstyle.transfer import Noise, check_size, equal_weights, noise_image, prepare, transfer
-
-#: Names that `init` takes, besides the file of a picture.
-INITS = ("content", "style", "noise", "mixture")
+from nstyle.solver import Course, Iteration, Method, Stopping, blank_course
+from nstyle.transfer import (
+    Noise,
+    check_size,
+    content_target,
+    equal_weights,
+    noise_image,
+    objective,
+    style_target,
+    transfer,
+)
+from nstyle.vgg import Params
 
 #: Most memory of one evaluation, in bytes a pixel (measured with VGG-16 and VGG-19 up to conv5_1).
 _BYTES_PER_PIXEL = 2600
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, float32 (height, width, 3) in [0, 1], known by the hash of its values."""
+
+    digest: str
+    array: np.ndarray = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Self:
+        """Returns the picture of an array."""
+        return cls(hashlib.sha256(array.tobytes()).hexdigest(), array)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights on the device, known by the hash of their file and what was done to them."""
+
+    sha256: str
+    rescaled_for: str | None
+    pixels: str
+    params: Params = field(compare=False, repr=False)
+
+
+class Plan(NamedTuple):
+    """A run whose inputs are read and checked; nothing is computed yet.
+
+    Attributes:
+      structure: static part of the objective.
+      network: the weights of the network.
+      weights: the weights of the terms.
+      content: the photograph, where the run has one.
+      style: the painting, likewise.
+      initial: the first picture.
+      method: the solver.
+      stopping: limits.
+      notes: what the user should know, a line each.
+    """
+
+    structure: Structure
+    network: Network
+    weights: LossWeights
+    content: Picture | None
+    style: Picture | None
+    initial: Picture
+    method: Method
+    stopping: Stopping
+    notes: tuple[str, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Hashes of the inputs' contents, by name."""
+        pictures = {"content": self.content, "style": self.style, "init": self.initial}
+        found = {name: picture.digest for name, picture in pictures.items() if picture is not None}
+        return found | {"weights": self.network.sha256}
 
 
 class Job(NamedTuple):
@@ -36,8 +104,6 @@ class Job(NamedTuple):
       initial: the first picture, in [0, `structure.value_range`].
       method: the solver.
       stopping: limits.
-      digests: hashes of the inputs' contents, by name.
-      notes: what the user should know, a line each.
     """
 
     structure: Structure
@@ -45,8 +111,6 @@ class Job(NamedTuple):
     initial: jax.Array
     method: Method
     stopping: Stopping
-    digests: dict[str, str]
-    notes: tuple[str, ...] = ()
 
 
 class Stylized(NamedTuple):
@@ -92,9 +156,10 @@ def stylize(
     for name in OUTPUT_KEYS:
         if name in settings:
             raise NstyleError(f"{name}: stylize writes no files; see nstyle.session.perform")
-    job = load(compose(**settings), pictures)
-    for note in job.notes:
+    planned = plan(compose(**settings), pictures)
+    for note in planned.notes:
         warnings.warn(note, stacklevel=2)
+    job = build(planned)
     trace = []
     for iteration in run(job):
         trace.append(row(iteration, job))
@@ -119,8 +184,10 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     )
 
 
-def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> Job:
-    """Reads what the settings name, checks it, and builds the run.
+def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyType({})) -> Plan:
+    """Reads what the settings name and checks it all.
+
+    Pictures and weights that the last plans read are not read again.
 
     Args:
       config: from `config.compose`, or what Hydra composed.
@@ -130,37 +197,89 @@ def load(config: DictConfig, pictures: dict[str, np.ndarray] | None = None) -> J
       NstyleError: one line that names what is wrong.
     """
     check(config)
-    given = pictures or {}
     # The family is not known yet; everything else is checked before a file is read.
     structure = structure_of(config, "torchvision")
-    content = _content(config, structure, given)
-    style = _style(config, structure, given, content)
+    content = _content(config, structure, pictures)
+    style = _style(config, structure, pictures, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
     _check_memory(shape)
-    if style is not None:
-        _check_memory(style.shape)
+    for name, picture in (("content", content), ("style", style)):
+        if picture is not None:
+            _check_memory(picture.shape)
+            if getattr(structure, f"{name}_layers"):
+                check_size(structure, name, picture.shape)
 
-    network = weights.load(config.weights, config.network, config.pixels)
+    network = _network(
+        config.weights,
+        config.network,
+        config.pixels,
+        config.pooling if config.rescale else None,
+        _stamp(config.weights),
+    )
     structure = structure_of(config, network.pixels)
     initial = _initial(config, structure, shape, content, style)
     check_size(structure, "init", initial.shape)
-    params = rescaled(network, config.pooling) if config.rescale else network.params
-    problem = prepare(structure, params, _loss_weights(config, structure), content, style)
-    arrays = {"content": content, "style": style, "init": initial}
-    digests = {
-        name: hashlib.sha256(array.tobytes()).hexdigest()
-        for name, array in arrays.items()
-        if array is not None
-    }
-    return Job(
+    return Plan(
         structure,
-        problem,
-        structure.value_range * jnp.asarray(initial),
+        network,
+        _loss_weights(config, structure),
+        None if content is None else Picture.of(content),
+        None if style is None else Picture.of(style),
+        Picture.of(initial),
         method(config),
         Stopping(steps=config.steps, tolerance=config.tolerance),
-        digests | {"weights": network.sha256},
         tuple(_notes(config, network.pixels)),
     )
+
+
+def build(planned: Plan) -> Job:
+    """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
+    structure, network = planned.structure, planned.network
+    targets = Targets(
+        content={}
+        if planned.content is None
+        else _content_target(structure, network, planned.content),
+        style={} if planned.style is None else _style_target(structure, network, planned.style),
+    )
+    return Job(
+        structure,
+        Problem(network.params, targets, planned.weights),
+        structure.value_range * jnp.asarray(planned.initial.array),
+        planned.method,
+        planned.stopping,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _content_target(structure: Structure, network: Network, content: Picture) -> FeatureMaps:
+    return content_target(structure, network.params, jnp.asarray(content.array))
+
+
+@functools.lru_cache(maxsize=64)
+def _style_target(structure: Structure, network: Network, style: Picture) -> GramMatrices:
+    return style_target(structure, network.params, jnp.asarray(style.array))
+
+
+@functools.lru_cache(maxsize=4)
+def _network(
+    source: str, network: str, pixels: str | None, rescaled_for: str | None, stamp: Any
+) -> Network:
+    loaded = weights.load(source, network, pixels)
+    params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
+    return Network(loaded.sha256, rescaled_for, loaded.pixels, jax.tree.map(jnp.asarray, params))
+
+
+@functools.lru_cache(maxsize=32)
+def _file(path: str, size: int | str, side: str, stamp: Any) -> np.ndarray:
+    return images.load(path, size, side)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Returns what changes when a file does; None where there is no file."""
+    if not path_exists(path):
+        return None
+    status = Path(path).expanduser().stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
@@ -174,9 +293,21 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
-def run(job: Job) -> Iterator[Iteration]:
-    """Runs a job; see `solver.minimize`."""
-    return transfer(job.structure, job.problem, job.initial, job.method, job.stopping)
+def run(job: Job, resume: Course | None = None) -> Iterator[Iteration]:
+    """Runs a job, from its start or from an earlier course of it; see `solver.minimize`."""
+    return transfer(job.structure, job.problem, job.initial, job.method, job.stopping, resume)
+
+
+def blank_course_of(job: Job) -> Course:
+    """Returns the structure of a job's courses; see `solver.blank_course`."""
+    return blank_course(
+        objective(job.structure),
+        job.initial,
+        job.problem,
+        job.method,
+        job.stopping,
+        job.structure.value_range,
+    )
 
 
 def picture_of(iteration: Iteration, job: Job) -> np.ndarray:
@@ -220,7 +351,7 @@ def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
 
 
 def _picture(
-    config: DictConfig, name: str, given: dict[str, np.ndarray], size: int | str
+    config: DictConfig, name: str, given: Mapping[str, np.ndarray], size: int | str
 ) -> np.ndarray:
     if name in given:
         picture = given[name]
@@ -229,11 +360,11 @@ def _picture(
         return picture if target == (width, height) else images.resize(picture, *target)
     if config[name] is None:
         raise NstyleError(f"{name}: no picture given; add {name}=FILE")
-    return images.load(config[name], size, config.size_side)
+    return _file(config[name], size, config.size_side, _stamp(config[name]))
 
 
 def _content(
-    config: DictConfig, structure: Structure, given: dict[str, np.ndarray]
+    config: DictConfig, structure: Structure, given: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     needed = structure.content_layers or config.init in ("content", "mixture")
     if not needed and "content" not in given and config.content is None:
@@ -244,7 +375,7 @@ def _content(
 def _style(
     config: DictConfig,
     structure: Structure,
-    given: dict[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
     content: np.ndarray | None,
 ) -> np.ndarray | None:
     needed = structure.style_layers or config.init == "style"
@@ -295,7 +426,7 @@ def _initial(
             assert style is not None
             return style if style.shape == shape else images.resize(style, width, height)
         case file if Path(file).expanduser().is_file():
-            return images.load(file, f"{width}x{height}")
+            return _file(file, f"{width}x{height}", "long", _stamp(file))
     raise NstyleError(
         f"init: {config.init!r} is neither a picture's file nor a name{nearest(config.init, INITS)}"
         f" (names: {', '.join(INITS)})"

@@ -1,14 +1,52 @@
-"""Progress of a run on the terminal: a bar where there is one, a line now and then elsewhere."""
+"""Progress on the terminal: a bar where there is one, a line now and then elsewhere."""
 
 import time
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+Item = TypeVar("Item")
+
+
+class Place(NamedTuple):
+    """Where a run stands in a sweep.
+
+    Attributes:
+      done: runs of the sweep that are finished.
+      total: runs of the sweep.
+      label: what tells this run from the others.
+      seconds_per_run: mean time of the finished ones; None where there are none.
+    """
+
+    done: int
+    total: int
+    label: str
+    seconds_per_run: float | None
+
+    def time_left(self, share: float) -> str:
+        """Returns the time left when a `share` of this run is done, such as `1:02:03 left`."""
+        if self.seconds_per_run is None:
+            return ""
+        return f"{_duration((self.total - self.done - share) * self.seconds_per_run)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Speed(ProgressColumn):
@@ -17,40 +55,60 @@ class _Speed(ProgressColumn):
 
 
 class RunProgress:
-    """Shows step, losses, speed and time left on standard error, as a context manager."""
+    """Shows step, losses, speed and time left on standard error, as a context manager.
 
-    def __init__(self, steps: int) -> None:
+    Args:
+      steps: of the run.
+      first: steps already made by an earlier process.
+      place: where the run stands in a sweep, which is then shown too.
+    """
+
+    def __init__(self, steps: int, first: int = 0, place: Place | None = None) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn(
+                "{task.fields[sweep]}step {task.completed:.0f}/{task.total:.0f}", markup=False
+            ),
             BarColumn(bar_width=20),
             _Speed(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[losses]}"),
             console=self._console,
             disable=not self._console.is_terminal,
+            transient=place is not None,
         )
-        self._task = self._bar.add_task("", total=steps, losses="")
-        self._steps = steps
+        self._steps, self._first, self._place = steps, first, place
+        self._task = self._bar.add_task(
+            "", total=steps, completed=first, losses="", sweep=self._sweep(first)
+        )
         self._started = self._last_line = time.monotonic()
+
+    def _sweep(self, step: int) -> str:
+        if self._place is None:
+            return ""
+        place = self._place
+        left = place.time_left(step / self._steps)
+        return f"run {place.done + 1}/{place.total}{' ' + left if left else ''}  {place.label}  "
 
     def update(self, row: Mapping[str, float | int]) -> None:
         """Shows a row of the trace."""
         losses = "  ".join(
             f"{name} {row[name]:.4g}" for name in ("loss", "content", "style", "tv") if row[name]
         )
-        self._bar.update(self._task, completed=row["step"], losses=losses)
+        step = int(row["step"])
+        self._bar.update(self._task, completed=step, losses=losses, sweep=self._sweep(step))
         now = time.monotonic()
-        due = now - self._last_line > _SECONDS_BETWEEN_LINES or row["step"] == self._steps
+        due = now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps
         if due and not self._console.is_terminal:
             self._last_line = now
-            speed = row["step"] / (now - self._started)
-            left = (self._steps - row["step"]) / speed if speed else float("nan")
+            speed = (step - self._first) / (now - self._started)
+            left = (self._steps - step) / speed if speed else float("nan")
             self._console.print(
-                f"step {row['step']}/{self._steps}  {losses}"
+                f"{self._sweep(step)}step {step}/{self._steps}  {losses}"
                 f"  {speed:.2f} steps/s  {left:.0f} s left",
                 soft_wrap=True,
                 highlight=False,
+                markup=False,
             )
 
     def __enter__(self) -> Self:
@@ -59,3 +117,15 @@ class RunProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yields the items; shows a bar on standard error's terminal while that takes long."""
+    console = Console(stderr=True)
+    yield from track(
+        items,
+        what,
+        console=console,
+        disable=not console.is_terminal or len(items) < 10,
+        transient=True,
+    )

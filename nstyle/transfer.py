@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import stride
-from nstyle.losses import Image
+from nstyle.losses import FeatureMaps, GramMatrices, Image
 from nstyle.objective import (
     LossWeights,
     Problem,
@@ -24,7 +24,7 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
-from nstyle.solver import LBFGS, Iteration, Method, Objective, Stopping, minimize
+from nstyle.solver import LBFGS, Course, Iteration, Method, Objective, Stopping, minimize
 from nstyle.vgg import MEAN_PIXEL, Params
 
 DISTRIBUTIONS = ("uniform", "normal")
@@ -102,7 +102,10 @@ def prepare(
         if layers and picture is not None:
             check_size(structure, name, picture.shape)
     params, content, style = jax.tree.map(jnp.asarray, (params, content, style))
-    targets = _targets(structure, params, content, style)
+    targets = Targets(
+        content={} if content is None else content_target(structure, params, content),
+        style={} if style is None else style_target(structure, params, style),
+    )
     return Problem(params, targets, weights)
 
 
@@ -116,17 +119,19 @@ def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _targets(
-    structure: Structure,
-    params: Params,
-    content: Float[Array, "h w 3"] | None,
-    style: Float[Array, "style_h style_w 3"] | None,
-) -> Targets:
-    scale = structure.value_range
-    return Targets(
-        content={} if content is None else content_targets(structure, params, scale * content),
-        style={} if style is None else style_targets(structure, params, scale * style),
-    )
+def content_target(
+    structure: Structure, params: Params, content: Float[Array, "h w 3"]
+) -> FeatureMaps:
+    """Returns `objective.content_targets` of a picture in [0, 1], compiled."""
+    return content_targets(structure, params, structure.value_range * content)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def style_target(
+    structure: Structure, params: Params, style: Float[Array, "h w 3"]
+) -> GramMatrices:
+    """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
+    return style_targets(structure, params, structure.value_range * style)
 
 
 @functools.lru_cache(maxsize=64)
@@ -141,6 +146,7 @@ def transfer(
     initial: Image,
     method: Method = LBFGS(),  # noqa: B008, frozen
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
+    resume: Course | None = None,
 ) -> Iterator[Iteration]:
     """Optimises a picture; see `solver.minimize`.
 
@@ -150,6 +156,7 @@ def transfer(
       initial: where to start, in [0, `structure.value_range`].
       method: the solver.
       stopping: limits.
+      resume: the course of an earlier iteration to go on from.
 
     Raises:
       NstyleError: the picture is too small, or of another shape than the content picture.
@@ -163,7 +170,9 @@ def transfer(
                 f" picture's size: {layer} has {seen[0]} x {seen[1]} positions instead of"
                 f" {target.shape[0]} x {target.shape[1]}"
             )
-    return minimize(objective(structure), initial, problem, method, stopping, structure.value_range)
+    return minimize(
+        objective(structure), initial, problem, method, stopping, structure.value_range, resume
+    )
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:

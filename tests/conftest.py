@@ -17,6 +17,8 @@ hook = install_import_hook(
 )
 hook.__enter__()
 
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -27,7 +29,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import nstyle.solver  # noqa: F401  jaxopt warns that it is no longer maintained
 
-from nstyle import images, weights  # noqa: E402
+from nstyle import cli, images, weights  # noqa: E402
 
 os.environ.pop("NSTYLE_OFFLINE", None)
 
@@ -57,3 +59,42 @@ def pictures(tmp_path_factory):
 @pytest.fixture
 def random():
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def nstyle_here(pictures, tmp_path, monkeypatch, capsys):
+    """Runs the command in this process, in an empty folder: (status, out, err)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nstyle", *arguments])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def given(pictures):
+    return [f"content={pictures / 'content.png'}", f"style={pictures / 'style.png'}"]
+
+
+def command(*arguments, folder):
+    """Starts the command in a process of its own, with Ctrl-C as a terminal has it."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from nstyle.cli import main; main()"
+    )
+    program = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(
+        program,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

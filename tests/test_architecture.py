@@ -14,16 +14,17 @@ LAYERS = [
     {"losses"},
     {"vgg", "weights", "images"},
     {"objective", "scores"},
-    {"solver"},
+    {"solver", "grouping"},
     {"transfer", "rescaling"},
-    {"config", "runs", "progress"},
-    {"job"},
-    {"session"},
+    {"config", "runs", "progress", "statistics"},
+    {"job", "tensorboard"},
+    {"session", "report"},
+    {"sweep"},
     {"cli"},
 ]
 
 ROOMS = {
-    "hydra": {"config", "cli"},
+    "hydra": {"config", "cli", "sweep"},
     "PIL": {"images"},
     "jaxopt": {"solver"},
     "optax": {"solver"},
@@ -31,7 +32,11 @@ ROOMS = {
     "h5py": {"weights"},
     "safetensors": {"weights"},
     "pooch": {"weights", "files"},
-    "skimage": {"rescaling"},
+    "skimage": {"rescaling", "scores"},
+    "filelock": {"runs"},
+    "tensorboardX": {"tensorboard"},
+    "pandas": {"statistics", "report"},
+    "statsmodels": {"statistics"},
 }
 
 

@@ -9,7 +9,7 @@ from test_vgg import random_vgg19
 
 from nstyle.config import compose, group_options
 from nstyle.errors import NstyleError
-from nstyle.job import load
+from nstyle.job import build, plan
 from nstyle.objective import evaluate
 from nstyle.transfer import objective
 
@@ -150,7 +150,7 @@ def job_of(recipe, reference, weight_files, **settings):
         name: reference[name].astype(np.float32) / np.float32(255) for name in ("content", "style")
     }
     settings = {"size": "20x17", "size_side": "long"} | settings
-    return load(compose(recipe=recipe, **settings), pictures)
+    return build(plan(compose(recipe=recipe, **settings), pictures))
 
 
 def test_every_recipe_has_a_known_answer():

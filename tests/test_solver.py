@@ -1,12 +1,13 @@
 """The solver on small functions whose minima are known, and on functions that misbehave."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import fmin_l_bfgs_b
 
 from nstyle.errors import NstyleError
-from nstyle.solver import LBFGS, SGD, Adam, Stopping, compile_steps, minimize
+from nstyle.solver import LBFGS, SGD, Adam, Stopping, blank_course, compile_steps, minimize
 
 SHAPE = (4, 5, 3)
 
@@ -167,3 +168,49 @@ def test_kept_pictures_survive_the_next_step(scales):
 
 def test_same_arguments_give_the_same_compiled_functions():
     assert compile_steps(quadratic, LBFGS()) is compile_steps(quadratic, LBFGS())
+
+
+def everything(iterations):
+    """Each iteration as numbers, and a copy of where it stood."""
+    kept = []
+    for item in iterations:
+        course = jax.device_get(item.course)
+        kept.append((item._replace(course=None), course))
+    return kept
+
+
+def bumpy(image, scales):
+    """Where Adam's steps are long, some are taken back."""
+    value, aux = quadratic(image, scales)
+    return jnp.where(value > 1e4, jnp.nan, value), aux
+
+
+@pytest.mark.parametrize("cut", [0, 3, 11])
+@pytest.mark.parametrize(
+    ("function", "method"),
+    [
+        (quadratic, LBFGS(history_size=4, restart_every=5)),
+        (bumpy, Adam(8.0)),
+        (quadratic, SGD(0.015)),
+    ],
+    ids=["lbfgs", "adam", "sgd"],
+)
+def test_goes_on_as_if_it_had_never_stopped(function, method, cut, scales):
+    stopping = Stopping(14, tolerance=1e-9, patience=13)
+    arguments = (function, jnp.ones(SHAPE), scales, method, stopping)
+    whole = everything(minimize(*arguments))
+    assert (method != Adam(8.0)) or whole[-1][0].restarts > 0
+    rest = everything(minimize(*arguments, resume=whole[cut][1]))
+    assert len(rest) == len(whole) - cut - 1
+    for found, expected in zip(rest, whole[cut + 1 :], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("method", [LBFGS(), Adam(), SGD()], ids=["lbfgs", "adam", "sgd"])
+def test_a_blank_course_has_the_structure_of_a_real_one(method, scales):
+    stopping = Stopping(2)
+    blank = blank_course(quadratic, jnp.ones(SHAPE), scales, method, stopping)
+    course = next(minimize(quadratic, jnp.ones(SHAPE), scales, method, stopping)).course
+    assert jax.tree.structure(blank) == jax.tree.structure(course)
+    for wanted, found in zip(jax.tree.leaves(blank), jax.tree.leaves(course), strict=True):
+        assert np.shape(wanted) == np.shape(found)

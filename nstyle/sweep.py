@@ -1,0 +1,283 @@
+"""Sweeps: all runs are composed, checked and written down before the first one starts.
+
+runs/sweeps/<experiment>-<hash>/
+    sweep.json        the command, the parameters, the runs and where their folders are
+    configs/*.yaml    the settings of each run as they were composed; these are what is run
+
+The same command goes on where the sweep stopped: finished runs are not made again.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nstyle import runs
+from nstyle.config import PATH_KEYS, check_overrides, one_line_errors, to_yaml
+from nstyle.errors import NstyleError
+from nstyle.files import write_atomic
+from nstyle.grouping import shared
+from nstyle.job import Plan, plan
+from nstyle.progress import Place, watched
+from nstyle.session import done, folder_of
+
+
+class Member(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      overrides: what the launcher composes it from.
+      settings: the parameters' values, as the user wrote them.
+      config: the settings it is run with.
+      folder: where its results go.
+    """
+
+    overrides: tuple[str, ...]
+    settings: dict[str, str]
+    config: DictConfig
+    folder: Path
+
+
+class StoreSweeper(Sweeper):
+    """Every combination of the swept values, planned as a whole and kept in the run store.
+
+    Args:
+      params: what a config sweeps over, by key; the command line goes before it.
+    """
+
+    def __init__(self, params: dict[str, str] | None) -> None:
+        self._params = params or {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """See Hydra's `Sweeper`."""
+        self._loader = hydra_context.config_loader
+        self._config = config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plans the sweep, launches the runs that are not finished, and returns their results.
+
+        Raises:
+          NstyleError: a run is not possible, and then none is started; or runs failed, and then the
+            others were made.
+        """
+        given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        check_overrides(given, own_configs(self._config))
+        parser = OverridesParser.create(config_loader=self._loader)
+        choices = {
+            override.get_key_element(): _values(override)
+            for override in parser.parse_overrides(given)
+        }
+        jobs = [
+            [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
+            for values in itertools.product(*choices.values())
+        ]
+        swept = {key for key, values in choices.items() if len(values) > 1}
+        configs = []
+        for job in watched(jobs, "composing"):
+            with one_line_errors():
+                config = self._loader.load_sweep_config(self._config, list(job))
+            with open_dict(config):
+                del config["hydra"]
+            configs.append(config)
+        members = plan_members(jobs, swept, configs)
+        command = command_line(self._config, arguments, "--multirun")
+        folder = write_sweep(members, command)
+
+        by_folder = {member.folder: member for member in members}
+        wanted = [member for member in by_folder.values() if not done(member.config, member.folder)]
+        kept = len(by_folder) - len(wanted)
+        print(f"nstyle: {len(by_folder)} runs, {kept} of them there already", file=sys.stderr)
+        batch = [
+            [*member.overrides, f"frozen={_frozen(folder, member).absolute()}"] for member in wanted
+        ]
+        results = self._launcher.launch(batch, initial_job_idx=0) if batch else []
+        returned = [result.return_value for result in results]
+        failures = [value for value in returned if isinstance(value, NstyleError)]
+        if failures:
+            raise NstyleError(f"{len(failures)} of {len(batch)} runs failed, first: {failures[0]}")
+        print(f"sweep {folder}  {len(by_folder)} runs; look at them: nstyle-report {folder}")
+        return returned
+
+
+def register() -> None:
+    """Lets Hydra find the sweeper; it takes plugins by name, and from `hydra_plugins` only."""
+    Plugins.instance().class_name_to_class["hydra_plugins.nstyle.StoreSweeper"] = StoreSweeper
+
+
+def _values(override: Override) -> list[str]:
+    """Returns the values that an override stands for, in Hydra's grammar."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise NstyleError(
+            f"{override.key_or_group}: {override.input_line} is an interval to search in;"
+            " list values, or use a search: hydra/sweeper=optuna"
+        )
+    return [str(value) for value in override.sweep_string_iterator()]
+
+
+def own_configs(config: DictConfig) -> Path | None:
+    """Returns the folder of `--config-dir`, or None."""
+    for source in config.hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            return Path(source.path)
+    return None
+
+
+def command_line(config: DictConfig, overrides: Sequence[str], *flags: str) -> str:
+    """Returns the command that composes `overrides` again, for a shell.
+
+    Args:
+      config: with Hydra's own settings.
+      overrides: the user's; those that a sweep adds for itself are left out.
+      *flags: to begin with.
+    """
+    own = own_configs(config)
+    folder = ["--config-dir", str(own)] if own is not None else []
+    of_hydra = config.hydra.overrides.hydra
+    told = [
+        override
+        for override in (*of_hydra, *overrides)
+        if override.partition("=")[0] not in ("frozen", "hydra.mode")
+    ]
+    return shlex.join(["nstyle", *flags, *folder, *told])
+
+
+def plan_members(
+    jobs: Sequence[Sequence[str]], swept: set[str], configs: Sequence[DictConfig]
+) -> list[Member]:
+    """Checks every run, and lets runs that differ in layers share a compiled step where it pays.
+
+    Args:
+      jobs: the overrides of each run.
+      swept: the keys that differ between runs.
+      configs: the composed settings of each run.
+
+    Raises:
+      NstyleError: naming the first run that is not possible.
+    """
+    plans = []
+    for job, config in zip(watched(jobs, "checking"), configs, strict=True):
+        try:
+            plans.append(plan(config))
+        except NstyleError as error:
+            values = " ".join(_settings(job, swept).values())
+            raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
+    members = []
+    for job, config, added in zip(jobs, configs, _shared_layers(configs, plans), strict=True):
+        together = OmegaConf.merge(config, added)
+        assert isinstance(together, DictConfig)
+        kept = [override for override in job if override.partition("=")[0] not in added]
+        extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
+        members.append(
+            Member(
+                (*kept, *extra),
+                _settings(job, swept),
+                together,
+                folder_of(together, plan(together)),
+            )
+        )
+    return members
+
+
+def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Returns for each run the settings that make it share a compiled step, most often none."""
+    alike = defaultdict(list)
+    for i, planned in enumerate(plans):
+        alike[planned.method, planned.initial.array.shape].append(i)
+    added: list[dict[str, Any]] = [{} for _ in configs]
+    for (_, shape), members in alike.items():
+        steps = max(plans[i].stopping.steps for i in members)
+        structures = [plans[i].structure for i in members]
+        for i, together in zip(
+            members, shared(structures, shape[0] * shape[1], steps), strict=True
+        ):
+            for name in ("content", "style"):
+                own = getattr(plans[i].structure, f"{name}_layers")
+                union = getattr(together, f"{name}_layers")
+                if own != union:
+                    shares = configs[i][f"{name}_layer_weights"] or [1 / len(own)] * len(own)
+                    by_layer = dict(zip(own, shares, strict=True))
+                    added[i] |= {
+                        f"{name}_layers": list(union),
+                        f"{name}_layer_weights": [by_layer.get(layer, 0.0) for layer in union],
+                    }
+    return added
+
+
+def _settings(job: Sequence[str], swept: set[str]) -> dict[str, str]:
+    """Returns the values of the swept keys, numbers short, files by their names without folders."""
+
+    def short(key: str, value: str) -> str:
+        if key in PATH_KEYS:
+            return Path(value.strip("'\"")).name
+        try:
+            return f"{float(value):g}"
+        except ValueError:
+            return value
+
+    values = dict(override.split("=", 1) for override in job)
+    return {key: short(key, value) for key, value in values.items() if key in swept}
+
+
+def write_sweep(members: Sequence[Member], command: str) -> Path:
+    """Writes a sweep's folder and returns it, the same one for the same runs."""
+    name = str(members[0].config.experiment or "sweep")
+    identity = json.dumps([name, [member.folder.name for member in members]])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    folder = members[0].folder.parent / "sweeps" / f"{name}-{digest}"
+    for member in members:
+        write_atomic(_frozen(folder, member), to_yaml(member.config).encode())
+    parameters: dict[str, dict[str, None]] = defaultdict(dict)
+    for member in members:
+        for key, value in member.settings.items():
+            parameters[key][value] = None
+    content = {
+        "name": name,
+        "command": command,
+        "parameters": {key: list(values) for key, values in parameters.items()},
+        "runs": [
+            {"folder": os.path.relpath(member.folder, folder), "settings": member.settings}
+            for member in members
+        ],
+    }
+    runs.write_json(folder / "sweep.json", content)
+    return folder
+
+
+def _frozen(folder: Path, member: Member) -> Path:
+    return folder / "configs" / f"{member.folder.name}.yaml"
+
+
+def place_of(frozen: Path) -> Place:
+    """Returns where the run of a frozen config stands in its sweep, by what is on disk."""
+    folder = frozen.parent.parent
+    members = json.loads((folder / "sweep.json").read_text())["runs"]
+    results = {member["folder"]: runs.finished(folder / member["folder"]) for member in members}
+    seconds = [result["seconds"] for result in results.values() if result is not None]
+    (settings,) = {
+        json.dumps(member["settings"])
+        for member in members
+        if Path(member["folder"]).name == frozen.stem
+    }
+    label = " ".join(f"{key}={value}" for key, value in json.loads(settings).items())
+    mean = sum(seconds) / len(seconds) if seconds else None
+    return Place(len(seconds), len(results), label, mean)

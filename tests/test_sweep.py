@@ -1,0 +1,202 @@
+"""Sweeps as a user launches them: planned as a whole, one compile, resumed, and the same bytes."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import command
+from hydra.core.plugins import Plugins
+
+from nstyle.config import config_dir
+from nstyle.runs import finished as finished_run
+
+SMALL = ["size=32", "steps=2", "style_size=32", "scores=false"]
+EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+
+
+def results(folder):
+    """The results of a sweep's runs, by their settings."""
+    (sweep,) = folder.glob("runs/sweeps/*/sweep.json")
+    manifest = json.loads(sweep.read_text())
+    return {
+        tuple(run["settings"].values()): json.loads(
+            (sweep.parent / run["folder"] / "result.json").read_text()
+        )
+        for run in manifest["runs"]
+    }
+
+
+def finished(process):
+    """Waits for a command to end and returns its status."""
+    process.communicate(timeout=300)
+    return process.returncode
+
+
+def pictures_of(folder):
+    return {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/result.png")}
+
+
+def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
+    sweep = ["-m", *given, *SMALL, "size=40", "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
+    status, out, err = nstyle_here(*sweep, "init=noise")
+    assert (status, len(out.splitlines())) == (0, 9), err
+    found = results(tmp_path)
+    assert list(found)[:3] == [("avg", "1000", "0"), ("avg", "1000", "1"), ("avg", "10000", "0")]
+    assert sum(result["compiles"] for result in found.values()) == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*-*/*")}
+    assert len(before) == 8 * 4
+    status, out, err = nstyle_here(*sweep, "init=noise")
+    assert (status, len(out.splitlines())) == (0, 1)
+    assert "8 runs, 8 of them there already" in err
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_command_of_a_run_makes_it_again(nstyle_here, given, tmp_path):
+    import shlex
+
+    assert nstyle_here("-m", *given, *SMALL, "style_layers=[conv1_1],[conv2_1]")[0] == 0
+    found = results(tmp_path)
+    assert list(found) == [("[conv1_1]",), ("[conv2_1]",)]
+    assert sum(result["compiles"] for result in found.values()) == 1
+    before = pictures_of(tmp_path)
+    (tmp_path / "runs").rename(tmp_path / "before")
+    for result in found.values():
+        assert nstyle_here(*shlex.split(result["command"])[1:])[0] == 0
+    assert pictures_of(tmp_path) == before
+
+
+def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here, given, tmp_path):
+    for wrong, word in (
+        (["pooling=avg,mean"], "run 2 of 2 (mean)"),
+        (["style_layers=[conv1_1],[conv_2]"], "conv_2"),
+        (["size=32,8"], "too few"),
+        (["seed=0,-1"], "seed"),
+        (["style_weight=interval(1,2)"], "list values"),
+        (["experiment=poolings"], "did you mean 'pooling'"),
+        (["experiment=pooling,init"], "one experiment at a time"),
+    ):
+        status, out, err = nstyle_here("-m", *given, *SMALL, *wrong)
+        assert (status, out, len(err.splitlines())) == (2, "", 1), err
+        assert word in err
+    assert not list(tmp_path.glob("runs/*-*"))
+
+
+def test_failed_runs_are_told_and_the_others_made(nstyle_here, given, tmp_path, monkeypatch):
+    from nstyle import session
+    from nstyle.errors import NstyleError
+
+    whole = session.build
+
+    def failing(planned):
+        if planned.structure.pooling == "avg":
+            raise NstyleError("no luck")
+        return whole(planned)
+
+    monkeypatch.setattr(session, "build", failing)
+    status, _, err = nstyle_here("-m", *given, *SMALL, "pooling=avg,max")
+    assert status == 2
+    assert err.splitlines()[-1] == "nstyle: 1 of 2 runs failed, first: no luck"
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The runs that a sweep would start; none is started."""
+    jobs = []
+    launcher = Plugins.instance().class_name_to_class[
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    ]
+    monkeypatch.setattr(launcher, "launch", lambda _, batch, **__: jobs.extend(batch) or [])
+    return jobs
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_plans(nstyle_here, given, name, launched):
+    weights = ["network=vgg16", "weights=lpips"] if name == "network" else []
+    status, _, err = nstyle_here("-m", f"experiment={name}", *given, *SMALL, *weights)
+    assert status == 0, err
+    assert len(launched) >= (1 if name == "network" else 4)
+
+
+def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched):
+    nstyle_here("-m", "experiment=pooling", "seed=7", *given, *SMALL)
+    assert len(launched) == 2
+    assert all("seed=7" in job for job in launched)
+
+
+def test_events_for_tensorboard(nstyle_here, given, tmp_path):
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event
+
+    assert nstyle_here(*given, *SMALL, "tensorboard=true")[0] == 0
+    (events,) = tmp_path.glob("runs/*/tensorboard/*")
+    content, values = events.read_bytes(), []
+    while content:  # a record: its length, a checksum, the event, a checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        values += [(event.step, value) for value in event.summary.value]
+        content = content[16 + length :]
+    losses = {step: value.simple_value for step, value in values if value.tag == "loss"}
+    (result,) = tmp_path.glob("runs/*/result.json")
+    best = json.loads(result.read_text())["best"]
+    assert losses[best["step"]] == pytest.approx(best["loss"])
+    shown = [value.image for _, value in values if value.tag == "best_picture"]
+    assert {(image.height, image.width) for image in shown} == {(24, 32)}
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_ends_with_the_same_bytes(given, tmp_path):
+    """kill -9 at random moments, then the same command: every picture is the uninterrupted one."""
+    arguments = [
+        "-m",
+        *given,
+        "size=32",
+        "init=noise",
+        "steps=150",
+        "checkpoint_every=0.05",
+        "seed=0,1",
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert finished(command(*arguments, folder=whole)) == 0
+
+    def at_work():
+        traces = killed.glob("runs/*/trace.csv")
+        return any(path.stat().st_size and not finished_run(path.parent) for path in traces)
+
+    moments = random.Random(5)
+    kept = 0
+    for _ in range(3):
+        process = command(*arguments, folder=killed)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not at_work():
+            assert time.monotonic() < deadline, "no run started"
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        finished(process)
+        kept += len(list(killed.glob("runs/*/checkpoint")))
+    assert kept, "no kill met a run after its first checkpoint"
+    assert finished(command(*arguments, folder=killed)) == 0
+    assert pictures_of(killed) == pictures_of(whole)
+    assert not list(killed.glob("runs/*/.*-*")) + list(killed.glob("runs/*/checkpoint"))
+    for path in whole.glob("runs/*/trace.csv"):
+        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_store(given, tmp_path):
+    arguments = ["-m", *given, "size=32", "steps=20", "init=noise", "seed=0,1,2"]
+    both = [command(*arguments, folder=tmp_path) for _ in range(2)]
+    assert [finished(process) for process in both] == [0, 0]
+    found = results(tmp_path)
+    assert {result["steps"] for result in found.values()} == {20}
+    for folder in tmp_path.glob("runs/*-*"):
+        trace = np.genfromtxt(folder / "trace.csv", delimiter=",", names=True)
+        assert list(trace["step"]) == list(range(21))
+    assert len(list(Path(tmp_path).glob("runs/*/result.png"))) == 3
