@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nstyle import images
 from nstyle.files import write_atomic
 from nstyle.scores import gram_distance, lpips
+from nstyle.statistics import paired
 
 if TYPE_CHECKING:
     from figure import Cell
@@ -45,25 +45,6 @@ def scored(cell: Cell) -> dict[str, float]:
         "style_gram": gram_distance(picture, style),
         "lpips_content": lpips(picture, content),
         "roughness": 1000 * float(np.mean([np.square(d).mean() for d in differences])),
-    }
-
-
-def paired(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Compares two columns of the same seeds.
-
-    Returns:
-      Mean of second minus first with a 95 % bootstrap interval (bias-corrected), Cohen's d of the
-      pairs (mean over standard deviation of the differences) and the p of a paired t test.
-    """
-    difference = second - first
-    interval = stats.bootstrap((difference,), np.mean, random_state=0).confidence_interval
-    return {
-        "difference": difference.mean(),
-        "low": interval.low,
-        "high": interval.high,
-        "percent": 100 * difference.mean() / first.mean(),
-        "cohens_d": difference.mean() / difference.std(ddof=1),
-        "p": stats.ttest_rel(second, first).pvalue,
     }
 
 

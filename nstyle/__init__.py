@@ -7,15 +7,19 @@
     vgg         features, preprocessing, mean-activation rescaling
     rescaling   filters rescaled to a mean activation of 1
     weights     pretrained weights: sources, checks, conversion
-    scores      distances by a network that is not optimised
+    scores      distances by what is not optimised
     objective   the total loss from static structure and traced numbers
     solver      L-BFGS, Adam, gradient descent with a safeguard
     transfer    targets, noise, the optimisation of one picture
     images      reading and writing pictures
     config      settings: schema, composition, checks
     job         from settings to a result
-    runs        a run's folder on disk
+    runs        the run store: a folder for each run, checkpoints
     session     one run, from its config to its folder
+    grouping    which runs of a sweep share a compiled step
+    sweep       sweeps, planned as a whole
+    statistics  what the scores of a sweep say of a parameter
+    report      the page and the table of a sweep
 """
 
 from importlib.metadata import version

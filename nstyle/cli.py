@@ -6,10 +6,10 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nstyle import __version__
-from nstyle.errors import NstyleError
+from nstyle.errors import LineParser, NstyleError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -81,7 +81,7 @@ def _hydra(arguments: list[str]) -> None:
     )
     from nstyle.files import path_exists
 
-    parser = _Parser("nstyle", add_help=False)
+    parser = LineParser("nstyle", add_help=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
     parser.add_argument("-p", "--package")
@@ -116,13 +116,6 @@ def _hydra(arguments: list[str]) -> None:
     application = hydra.main(str(config_dir()), "config", version_base="1.3")
     with one_line_errors():
         application(_task)()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line, as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise NstyleError(f"{message} (see {self.prog} --help)")
 
 
 def _task(composed: "DictConfig") -> Any:
@@ -182,7 +175,7 @@ def _weights(arguments: list[str]) -> None:
     from nstyle import weights
     from nstyle.layers import BLOCKS
 
-    parser = _Parser("nstyle weights", description=weights.__doc__)
+    parser = LineParser("nstyle weights", description=weights.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:

@@ -1,7 +1,9 @@
-"""The one exception that users meet, and the hint that goes with it."""
+"""The one exception that users meet, and what goes with it."""
 
+import argparse
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class NstyleError(Exception):
@@ -9,6 +11,14 @@ class NstyleError(Exception):
 
     The command line prints the message and exits with status 2.
     """
+
+
+class LineParser(argparse.ArgumentParser):
+    """An argument parser that tells what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `NstyleError`."""
+        raise NstyleError(f"{message} (see {self.prog} --help)")
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:

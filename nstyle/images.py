@@ -3,6 +3,7 @@
 A picture in memory is a float32 array (height, width, 3), RGB in sRGB, from 0 (black) to 1 (white).
 """
 
+import base64
 import io
 import math
 import re
@@ -159,6 +160,24 @@ def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int =
     buffer = io.BytesIO()
     to_pillow(image).save(buffer, kind, **options)
     write_atomic(path, buffer.getvalue())
+
+
+def data_uri(image: np.ndarray, longest: int, quality: int = 85) -> str:
+    """Returns a picture as a JPEG in a `data:` URI, for a page that holds its own pictures.
+
+    Args:
+      image: float (height, width, 3); clipped to [0, 1].
+      longest: the longer side in pixels at most; a smaller picture stays as it is.
+      quality: of the JPEG, from 1 to 95.
+
+    Raises:
+      NstyleError: a value is not finite.
+    """
+    picture = to_pillow(image)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def read_metadata(path: str | Path) -> str:

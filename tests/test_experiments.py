@@ -59,18 +59,3 @@ def test_a_wrong_figure_is_one_line(tmp_path, pictures):
     done = figure("figure2", tmp_path, pictures, "+settings.pooling=mean")
     assert done.returncode != 0
     assert "pooling: unknown value 'mean'" in done.stderr.splitlines()[-1]
-
-
-def test_paired_comparison_against_known_numbers(monkeypatch):
-    """Differences 1, 2, 3: mean 2, standard deviation 1, t = 2 sqrt(3), p by SciPy's t."""
-    from scipy import stats
-
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    from analyses import paired
-
-    found = paired(np.array([1.0, 1.0, 2.0]), np.array([2.0, 3.0, 5.0]))
-    assert found["difference"] == pytest.approx(2)
-    assert found["cohens_d"] == pytest.approx(2)
-    assert found["percent"] == pytest.approx(150)
-    assert found["p"] == pytest.approx(2 * stats.t.sf(2 * np.sqrt(3), df=2))
-    assert 1 <= found["low"] <= 2 <= found["high"] <= 3

@@ -11,66 +11,34 @@ function, side by side in one process:
 Prints both ratios, and writes them with the machine as JSON where `--json FILE` is given.
 """
 
-import argparse
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import fmin_l_bfgs_b
 
-from nstyle import images, weights
-from nstyle.objective import LossWeights, Problem, Structure
-from nstyle.runs import environment
+from nstyle.objective import Problem, Structure
 from nstyle.solver import LBFGS, Stopping, compile_steps, minimize
-from nstyle.transfer import equal_weights, objective, prepare
-
-ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared" / "images"
-
-
-def default_picture(shared: str, own: str) -> Path:
-    """Returns the picture of the published figures where it is at hand, else one of our own."""
-    return SHARED / shared if (SHARED / shared).is_file() else ROOT / own
+from nstyle.transfer import objective
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    styles = "experiments/demo/styles"
-    content = default_picture("tubingen.jpg", f"{styles}/mosaic.jpg")
-    style = default_picture("starry_night.jpg", f"{styles}/swirls.jpg")
-    parser.add_argument("--content", type=Path, default=content)
-    parser.add_argument("--style", type=Path, default=style)
-    parser.add_argument("--size", type=int, default=256)
+    parser = common.parser(__doc__, size=256)
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=20, help="pairs of timings")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
-    network = weights.load()
-    structure = Structure()
-    loss_weights = LossWeights(
-        equal_weights(structure.content_layers, 1.0), equal_weights(structure.style_layers, 1e5)
-    )
-    picture = images.load(options.content, options.size)
-    problem = prepare(
-        structure,
-        network.params,
-        loss_weights,
-        jnp.asarray(picture),
-        jnp.asarray(images.load(options.style, options.size)),
-    )
-    start = np.random.default_rng(0).random(picture.shape, np.float32)
-    function = objective(structure)
+    problem, start = common.default_problem(options)
+    function = objective(Structure())
     value_and_grad = jax.jit(jax.value_and_grad(function, has_aux=True))
 
-    print(f"{picture.shape[1]} x {picture.shape[0]} px, timing in turns", flush=True)
+    print(f"{start.shape[1]} x {start.shape[0]} px, timing in turns", flush=True)
     steps = compile_steps(function, LBFGS())
     state = jax.block_until_ready(steps.start(jnp.asarray(start), problem, 1.0))
     jax.block_until_ready(value_and_grad(state.image, problem))
@@ -94,18 +62,16 @@ def main() -> None:
     scipy_loss = scipy_best(value_and_grad, start, problem, options.evaluations)
     print(f"SciPy after as many: {scipy_loss:.3f}, ours / SciPy {last.best_value / scipy_loss:.3f}")
 
-    if options.json:
-        results = {
-            "size": list(picture.shape[:2]),
-            "bare_seconds": bare,
-            "step_seconds": step,
-            "step_over_bare": ratio,
-            "evaluations": options.evaluations,
-            "loss": last.best_value,
-            "scipy_loss": scipy_loss,
-            "environment": environment(),
-        }
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    results = {
+        "size": list(start.shape[:2]),
+        "bare_seconds": bare,
+        "step_seconds": step,
+        "step_over_bare": ratio,
+        "evaluations": options.evaluations,
+        "loss": last.best_value,
+        "scipy_loss": scipy_loss,
+    }
+    common.write(options.json, results)
 
 
 class _BudgetSpentError(Exception):

@@ -1,0 +1,526 @@
+"""The report of a sweep: its runs as a table, and as one page that opens without a network.
+
+`nstyle-report SWEEP` writes into the sweep's folder
+
+    index.html       pictures, loss curves, trade-offs, statistics and every run with its command
+    table.csv        a row for each finished run
+    table.parquet    the same, where pyarrow is installed
+
+The page holds its pictures and its code. Its charts are drawn by a few functions of its own rather
+than by Plotly, whose script alone is larger than a report of a hundred runs, and whose points the
+keyboard does not reach.
+"""
+
+import html
+import importlib.util
+import itertools
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from nstyle import images, runs, statistics
+from nstyle.errors import LineParser, NstyleError
+from nstyle.files import path_exists, write_atomic
+from nstyle.progress import watched
+from nstyle.scores import SCORES
+
+THUMBNAIL, PICTURE = 160, 512  # longest sides in pixels
+TRACE_POINTS = 100
+
+#: What else a run ends with: column of the table, column of the trace, label.
+LOSSES = {
+    "loss": ("loss", "loss"),
+    "loss_content": ("content", "content loss"),
+    "loss_style": ("style", "style loss"),
+    "loss_tv": ("tv", "total variation"),
+}
+
+LABELS = {
+    "lpips_content": "LPIPS to content",
+    "ssim_content": "SSIM to content",
+    "style_gram": "Gram distance to style",
+    "style_frechet": "Fréchet distance to style",
+    "colour_histogram": "colours not of the style",
+}
+
+HIGHER_IS_BETTER = {"ssim_content"}
+
+#: Parameters that repeat a comparison rather than being compared.
+REPLICATES = (*statistics.PAIR, "seed")
+
+_NOT_TERMS = ("step", "best_loss", "gradient_norm", "restarts")
+
+
+class Member(NamedTuple):
+    """A run of a sweep.
+
+    Attributes:
+      folder: where it is, or would be.
+      settings: the value of each parameter, as text.
+      result: its `result.json`; None until it is finished.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    result: dict[str, Any] | None
+
+
+class Sweep(NamedTuple):
+    """Runs that belong together.
+
+    Attributes:
+      name: for the title.
+      command: that makes it again; empty for a plain folder of runs.
+      parameters: the levels of each parameter, in their order.
+      members: its runs, finished or not.
+    """
+
+    name: str
+    command: str
+    parameters: dict[str, list[str]]
+    members: list[Member]
+
+    @property
+    def done(self) -> list[Member]:
+        """The finished runs."""
+        return [member for member in self.members if member.result is not None]
+
+    @property
+    def varied(self) -> list[str]:
+        """The parameters of more than one level."""
+        return [name for name, levels in self.parameters.items() if len(levels) > 1]
+
+
+def main() -> None:
+    """Runs `nstyle-report` and exits: 0 done, 2 wrong input, 130 interrupted."""
+    parser = LineParser("nstyle-report", description="Writes the page and the table of a sweep.")
+    parser.add_argument("sweep", type=Path, help="a sweep's folder, or any folder of runs")
+    parser.add_argument("--out", type=Path, help="where to write; by default into the sweep")
+    try:
+        options = parser.parse_args()
+        for path in write(options.sweep.expanduser(), options.out and options.out.expanduser()):
+            print(path)
+    except NstyleError as error:
+        print(f"nstyle-report: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("nstyle-report: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def write(folder: Path, out: Path | None = None) -> list[Path]:
+    """Writes the report of a sweep and returns the paths of its files.
+
+    Args:
+      folder: a sweep's folder, or a folder of runs.
+      out: where to write; None for `folder`.
+
+    Raises:
+      NstyleError: there is no such folder, nothing in it is finished, a file is damaged, or `out`
+        cannot be written.
+    """
+    out = out or folder
+    sweep = read(folder)
+    if not sweep.done:
+        raise NstyleError(f"sweep: none of the {len(sweep.members)} runs of {folder} is finished")
+    frame = table(sweep)
+    files = {
+        "index.html": page(sweep, frame, out).encode(),
+        "table.csv": frame.to_csv(index=False).encode(),
+    }
+    if importlib.util.find_spec("pyarrow"):
+        files["table.parquet"] = frame.to_parquet(engine="pyarrow", index=False)
+    else:
+        print("nstyle-report: note: no table.parquet, pyarrow is not installed", file=sys.stderr)
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    return [out / name for name in files]
+
+
+def read(folder: Path) -> Sweep:
+    """Reads which runs a sweep has and how they ended.
+
+    A folder without a `sweep.json` is taken as a folder of runs, whose parameters are the settings
+    that differ among those finished.
+
+    Raises:
+      NstyleError: there is no such folder, it holds no runs, or a file is damaged.
+    """
+    if not path_exists(str(folder)):
+        raise NstyleError(f"sweep: there is no folder {str(folder)!r}{_hint(folder)}")
+    if (folder / "sweep.json").is_file():
+        return _declared(folder)
+    folders = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if not folders:
+        raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")
+    results = {path: _result(path) for path in folders}
+    flat = {path: _flat(result["config"]) for path, result in results.items() if result}
+    names = dict.fromkeys(name for settings in flat.values() for name in settings)
+    levels = {
+        name: _ordered({settings.get(name, "unset") for settings in flat.values()})
+        for name in names
+    }
+    parameters = {name: found for name, found in levels.items() if len(found) > 1}
+    members = [
+        Member(
+            path,
+            {name: flat[path].get(name, "unset") for name in parameters if path in flat},
+            results[path],
+        )
+        for path in folders
+    ]
+    return Sweep(folder.resolve().name, "", parameters, members)
+
+
+def _declared(folder: Path) -> Sweep:
+    path = folder / "sweep.json"
+    try:
+        content = json.loads(path.read_text())
+        members = [
+            Member(target, dict(run["settings"]), _result(target))
+            for run in content["runs"]
+            for target in [Path(os.path.normpath(folder / run["folder"]))]
+        ]
+        parameters = {
+            name: list(dict.fromkeys([*levels, *(m.settings[name] for m in members)]))
+            for name, levels in content["parameters"].items()
+        }
+        return Sweep(content["name"], content["command"], parameters, members)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NstyleError(f"sweep: {path} is damaged ({error!r})") from error
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    try:
+        return runs.finished(folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NstyleError(f"run: {folder / 'result.json'} is damaged ({error!r})") from error
+
+
+def _hint(folder: Path) -> str:
+    """Returns which sweep may have been meant, with or without the hash in its name."""
+    there = sorted({*folder.parent.glob("*/sweep.json"), *Path("runs/sweeps").glob("*/sweep.json")})
+    names = {path.parent.name.rpartition("-")[0]: path.parent for path in there}
+    names |= {path.parent.name: path.parent for path in there}
+    near = get_close_matches(folder.name, names, n=1)
+    hint = f"; did you mean {str(names[near[0]])!r}?" if near else ""
+    sweeps = ", ".join(path.parent.name for path in there[:10])
+    return f"{hint} (sweeps: {sweeps})" if there else hint
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Returns nested settings as text under dotted names."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _ordered(levels: Iterable[str]) -> list[str]:
+    try:
+        return sorted(levels, key=float)
+    except ValueError:
+        return sorted(levels)
+
+
+def table(sweep: Sweep) -> pd.DataFrame:
+    """Returns a row for each finished run.
+
+    The columns are the parameters, as categories in their order; the scores; `loss` and its
+    weighted parts at the best step, `best_step`; the terms before their weights, such as
+    `style/conv1_1`; and how the run went: stop, steps_done, seconds, compiles, folder, command.
+    """
+    rows = []
+    for member in sweep.done:
+        result = member.result or {}
+        best = result["best"]
+        raw = {name: value for name, value in best.items() if "/" in name}
+        rows.append(
+            member.settings
+            | dict.fromkeys(SCORES)
+            | _scores(member.folder)
+            | {name: best.get(term) for name, (term, _) in LOSSES.items()}
+            | {"best_step": best["step"]}
+            | raw
+            | {
+                "stop": result["stop"],
+                "steps_done": result["steps"],
+                "seconds": result.get("seconds"),
+                "compiles": result.get("compiles"),
+                "folder": str(member.folder),
+                "command": result.get("command", ""),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    last = ["stop", "steps_done", "seconds", "compiles", "folder", "command"]
+    frame = frame[[name for name in frame if name not in last] + last]
+    numbers = [name for name in frame if name not in (*sweep.parameters, "stop", *last[4:])]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric)
+    for name, levels in sweep.parameters.items():
+        frame[name] = pd.Categorical(frame[name], levels, ordered=False)
+    return frame
+
+
+def _scores(folder: Path) -> dict[str, float | None]:
+    path = folder / "scores.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise NstyleError(f"run: {path} is damaged ({error!r})") from error
+
+
+def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
+    """Returns the page of a sweep.
+
+    Args:
+      sweep: from `read`.
+      frame: its `table`.
+      out: the folder that the page will lie in, for its links to the runs.
+    """
+    scores = [name for name in _score_names(frame) if frame[name].notna().any()]
+    measures = [*scores, *(name for name in LOSSES if frame[name].notna().any())]
+    shown, pictures, traces = [], [], []
+    rows = frame.to_dict("records")
+    for member, row in watched(list(zip(sweep.done, rows, strict=True)), "reading"):
+        thumbnail, picture = _pictures(member.folder / "result.png")
+        pictures.append(picture)
+        traces.append(_trace(member.folder / "trace.csv"))
+        shown.append(
+            {
+                "at": _position(sweep, member),
+                "values": [_number(row[name]) for name in measures],
+                "thumbnail": thumbnail,
+                "link": quote(os.path.relpath(member.folder, out)),
+                "folder": member.folder.name,
+            }
+            | {name: _number(row[name]) for name in ("steps_done", "seconds", "compiles")}
+            | {name: row[name] for name in ("stop", "command")}
+        )
+    data = {
+        "name": sweep.name,
+        "command": sweep.command,
+        "environment": _environment(sweep.done),
+        "parameters": [_parameter(name, sweep.parameters[name]) for name in sweep.varied],
+        "measures": [_measure(name) for name in measures],
+        "runs": shown,
+        "missing": [
+            {"at": _position(sweep, member), "folder": member.folder.name}
+            for member in sweep.members
+            if member.result is None
+        ],
+        "fronts": _fronts(frame, measures),
+        **_statistics(sweep, frame, scores),
+    }
+    filled = {
+        "title": html.escape(sweep.name),
+        "data": _json(data),
+        "traces": _json(traces),
+        "pictures": "\n".join(
+            f'<script type="text/plain" id="picture-{index}">{picture}</script>'
+            for index, picture in enumerate(pictures)
+            if picture
+        ),
+    }
+    template = Path(__file__).with_name("report_page.html").read_text()
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], template)
+
+
+def _score_names(frame: pd.DataFrame) -> list[str]:
+    """Returns the columns of scores: those known, and what else lies before the losses."""
+    names = list(frame)
+    known = names.index(next(iter(SCORES)))
+    return names[known : names.index("loss")]
+
+
+def _measure(name: str) -> dict[str, Any]:
+    label = LOSSES[name][1] if name in LOSSES else LABELS.get(name, name)
+    return {
+        "name": name,
+        "label": label,
+        "what": SCORES.get(
+            name, "of the run's own objective; compares only where that is the same"
+        ),
+        "isLoss": name in LOSSES,
+        "higher": name in HIGHER_IS_BETTER,
+    }
+
+
+def _position(sweep: Sweep, member: Member) -> list[int]:
+    """Returns the index of a run's level for each varied parameter; -1 where that is not known."""
+    return [
+        sweep.parameters[name].index(member.settings[name]) if name in member.settings else -1
+        for name in sweep.varied
+    ]
+
+
+def _parameter(name: str, levels: Sequence[str]) -> dict[str, Any]:
+    numeric = all(_is_number(level) for level in levels)
+    return {"name": name, "levels": levels, "labels": _labels(name, levels), "numeric": numeric}
+
+
+def _labels(name: str, levels: Sequence[str]) -> list[str]:
+    """Returns how levels are shown: files by their names, long numbers by four digits.
+
+    Where that would not tell them apart they are shown as they are.
+    """
+    if name in (*statistics.PAIR, "init"):
+        short = [Path(level).name or level for level in levels]
+    else:
+        short = [
+            f"{float(level):.4g}" if len(level) > 7 and _is_number(level) else level
+            for level in levels
+        ]
+    return short if len(set(short)) == len(levels) else list(levels)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _pictures(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """Returns a small picture with its size, and a large one; nothing where there is no file."""
+    if not path.is_file():
+        return None, ""
+    image = images.load(path)
+    height, width = image.shape[:2]
+    shown = {"uri": images.data_uri(image, THUMBNAIL), "width": width, "height": height}
+    return shown, images.data_uri(image, PICTURE)
+
+
+def _trace(path: Path) -> dict[str, list[float | None]]:
+    """Returns some rows of a trace, evenly spaced with the first and the last, as columns."""
+    if not path.is_file():
+        return {"step": []}
+    try:
+        frame = pd.read_csv(path)
+    except ValueError as error:
+        raise NstyleError(f"run: {path} is damaged ({error})") from error
+    kept = np.linspace(0, len(frame) - 1, min(len(frame), TRACE_POINTS)).round().astype(int)
+    thinned = frame.iloc[kept]
+    terms = [name for name in frame if name == "step" or name not in _NOT_TERMS]
+    return {name: [_number(value) for value in thinned[name]] for name in terms}
+
+
+def _number(value: float, digits: int = 5) -> float | None:
+    """Returns a number as JSON can hold it, with a few significant digits."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+def _environment(done: Sequence[Member]) -> dict[str, str]:
+    """Returns devices and versions; where runs differ, all that there are."""
+    found: dict[str, dict[str, None]] = {}
+    for member in done:
+        for name, value in (member.result or {}).get("environment", {}).items():
+            found.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def _fronts(frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, list[int]]:
+    """Returns for each two measures the rows on their Pareto front."""
+    signed = {
+        name: (-1 if name in HIGHER_IS_BETTER else 1) * frame[name].to_numpy(float)
+        for name in measures
+    }
+    return {
+        f"{first} {second}": np.flatnonzero(
+            statistics.pareto_front(np.stack([signed[first], signed[second]], axis=1))
+        ).tolist()
+        for first, second in itertools.combinations(measures, 2)
+    }
+
+
+def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
+    """Returns summaries and comparisons of every parameter, and what they do not show."""
+    varied = sweep.varied
+    copies = _seed_changes_nothing(frame, varied, scores)
+    blocks = [name for name in varied if not (copies and name == "seed")]
+    distinct = frame[frame["seed"] == sweep.parameters["seed"][0]] if copies else frame
+    treatments = [name for name in blocks if name not in REPLICATES]
+    compared = [
+        statistics.compare(distinct, name, scores, [other for other in blocks if other != name])
+        for name in treatments
+    ]
+    comparisons = pd.concat(compared) if compared else pd.DataFrame()
+    if len(comparisons):
+        comparisons["p_holm"] = statistics.holm(comparisons["p"].to_numpy(float))
+    repeated = [name for name in blocks if distinct[name].value_counts().max() > 1]
+    summaries = [statistics.summary(distinct, name, scores) for name in repeated]
+    return {
+        "comparisons": _records(comparisons),
+        "summaries": _records(pd.concat(summaries)) if summaries else [],
+        "note": _note(sweep, len(comparisons), copies),
+    }
+
+
+def _seed_changes_nothing(
+    frame: pd.DataFrame, varied: Sequence[str], scores: Sequence[str]
+) -> bool:
+    """Says whether runs of other seeds are copies: without noise they all end alike."""
+    if "seed" not in varied or not scores:
+        return False
+    others = [name for name in varied if name != "seed"]
+    groups = frame.groupby(others, observed=True) if others else [("", frame)]
+    return all(group[list(scores)].nunique().max() <= 1 for _, group in groups)
+
+
+def _note(sweep: Sweep, comparisons: int, copies: bool) -> str:
+    configs = [(member.result or {}).get("config", {}) for member in sweep.done]
+    pairs = len({(config.get("content"), config.get("style")) for config in configs})
+    seeds = len({config.get("seed") for config in configs})
+    parts = [f"{_count(pairs, 'picture pair')}, {_count(seeds, 'seed')}."]
+    if copies:
+        parts.append("The seed changes nothing here, so one seed of each setting is counted.")
+    if pairs < statistics.ENOUGH_PAIRS:
+        parts.append(
+            f"With fewer than {statistics.ENOUGH_PAIRS} picture pairs the unit is a single run:"
+            " intervals and p values speak of these pictures under other seeds and settings. They"
+            " say nothing of other pictures: seeds of one pair are not a sample of pictures."
+        )
+    else:
+        parts.append(
+            "Where enough pairs are complete the unit is the picture pair: the results carry over"
+            " to other pictures as far as these were drawn from them."
+        )
+    if comparisons:
+        number = _count(comparisons, "comparison")
+        parts.append(f"p is corrected by Holm's method over all {number} of this page.")
+    parts.append("Scores are by networks and histograms; none of them is a viewer.")
+    return " ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            name: _number(value) if isinstance(value, float) else value
+            for name, value in record.items()
+        }
+        for record in frame.to_dict("records")
+    ]
+
+
+def _json(content: Any) -> str:
+    """Returns JSON that may stand in a `script` element, whatever its texts hold."""
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

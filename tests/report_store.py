@@ -1,0 +1,107 @@
+"""A store of runs as a sweep leaves it, with made-up numbers and small pictures."""
+
+import itertools
+import json
+import os
+import shlex
+
+import numpy as np
+import pandas as pd
+
+from nstyle import images
+
+LAYERS = ("content/conv4_2", "style/conv1_1", "style/conv3_1")
+
+
+def gradient(settings, random):
+    """A small picture that tells the runs apart."""
+    down, across = np.mgrid[0:1:24j, 0:1:32j]
+    return np.stack([down, across, np.full_like(down, random.random())], axis=-1)
+
+
+def numbers(settings, random):
+    """Scores in which `pooling=max` is worse in style by about 0.1, with noise."""
+    style = 0.5 + 0.1 * (settings.get("pooling") == "max") + 0.02 * random.standard_normal()
+    return {
+        "lpips_content": 0.9 - style + 0.02 * random.standard_normal(),
+        "ssim_content": 0.3 + 0.02 * random.standard_normal(),
+        "style_gram": style,
+        "style_frechet": style / 2,
+        "colour_histogram": None,
+    }
+
+
+def trace(random, steps=150):
+    """A trace that falls, each at its own pace."""
+    step = np.arange(steps + 1)
+    fall = np.exp(-step / (10 + 10 * random.random()))
+    terms = {
+        "content/conv4_2": 0.4 * (1 - 0.9 * fall) + 1e-3,
+        "style/conv1_1": 1e-5 * (0.5 + 50 * fall),
+        "style/conv3_1": 1e-4 * (0.2 + random.random() + 20 * fall),
+    }
+    content, style = (
+        terms["content/conv4_2"],
+        5e4 * (terms["style/conv1_1"] + terms["style/conv3_1"]),
+    )
+    weighted = {"loss": content + style, "content": content, "style": style, "tv": 0.0 * content}
+    rest = {"gradient_norm": fall, "restarts": 0 * step}
+    best = {"best_loss": np.minimum.accumulate(weighted["loss"])}
+    columns = {"step": step} | weighted | best | rest | terms | {"tv/raw": 1 + fall}
+    return pd.DataFrame(columns)
+
+
+def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0):
+    """Writes the folder of a finished run."""
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    rows = trace(random)
+    rows.to_csv(folder / "trace.csv", index=False)
+    images.save(folder / "result.png", picture(settings, random))
+    config = {"content": "photo.jpg", "style": "art.jpg", "seed": 0, "solver": {"name": "lbfgs"}}
+    result = {
+        "stop": "steps",
+        "steps": len(rows) - 1,
+        "best": rows.iloc[int(rows["loss"].argmin())].to_dict(),
+        "seconds": round(10 + random.random(), 3),
+        "compiles": int(seed == 0),
+        "command": command,
+        "inputs": {"content": "0" * 64, "style": "1" * 64},
+        "environment": {
+            "python": "3.11.7",
+            "device": "cpu: cpu",
+            "jax": "0.10.2",
+            "nstyle": "0.1.0",
+        },
+        "config": config | settings,
+    }
+    (folder / "config.yaml").write_text(json.dumps(result["config"]))
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "scores.json").write_text(json.dumps(scores(settings, random)))
+
+
+def make_sweep(root, parameters, missing=(), name="pooling", **how):
+    """Writes runs for every combination of levels, but those of the indices `missing`, and a sweep.
+
+    Returns:
+      The sweep's folder.
+    """
+    sweep = root / "runs" / "sweeps" / f"{name}-0123456789ab"
+    members = []
+    for index, levels in enumerate(itertools.product(*parameters.values())):
+        settings = dict(zip(parameters, levels, strict=True))
+        folder = root / "runs" / f"photo-art-{index:012x}"
+        if index not in missing:
+            words = (f"{key}={value}" for key, value in settings.items())
+            make_run(folder, settings, shlex.join(["nstyle", *words]), seed=index, **how)
+        members.append({"folder": os.path.relpath(folder, sweep), "settings": settings})
+    sweep.mkdir(parents=True)
+    words = (f"{key}={','.join(levels)}" for key, levels in parameters.items())
+    content = {
+        "name": name,
+        "command": shlex.join(["nstyle", "-m", *words]),
+        "parameters": {key: list(levels) for key, levels in parameters.items()},
+        "runs": members,
+    }
+    (sweep / "sweep.json").write_text(json.dumps(content))
+    return sweep

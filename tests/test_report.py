@@ -1,0 +1,553 @@
+"""The report of a made-up store: its table, its errors, and its page in a browser."""
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_store import LAYERS, make_run, make_sweep
+
+from nstyle import images, report, statistics
+
+PARAMETERS = {"pooling": ["avg", "max"], "style_weight": ["1e4", "1e5"], "seed": ["0", "1", "2"]}
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A sweep of twelve runs, two of them not finished, with its report."""
+    folder = make_sweep(tmp_path_factory.mktemp("store"), PARAMETERS, missing=(3, 7))
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `nstyle-report` in this process: (status, out, err)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nstyle-report", *map(str, arguments)])
+        status = 0
+        try:
+            report.main()
+        except SystemExit as exit_:
+            status = exit_.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def data_of(page, name="data"):
+    """What a page holds for its script."""
+    text = page.read_text()
+    return json.loads(re.search(rf'id="{name}">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_the_table_has_what_the_runs_folders_say(sweep):
+    table = pd.read_csv(sweep / "table.csv")
+    assert len(table) == 10
+    assert set(PARAMETERS) < set(table)
+    for row in table.to_dict("records"):
+        folder = sweep.parents[1] / row["folder"].rpartition("/")[2]
+        result = json.loads((folder / "result.json").read_text())
+        scores = json.loads((folder / "scores.json").read_text())
+        trace = pd.read_csv(folder / "trace.csv")
+        best = trace.loc[trace["loss"].idxmin()]
+        assert row["command"] == result["command"]
+        assert f"pooling={row['pooling']} " in row["command"]
+        assert row["style_gram"] == pytest.approx(scores["style_gram"])
+        assert np.isnan(row["colour_histogram"])
+        assert row["loss"] == pytest.approx(best["loss"])
+        assert row["loss_style"] == pytest.approx(best["style"])
+        assert (row["best_step"], row["steps_done"]) == (best["step"], len(trace) - 1)
+        for layer in (*LAYERS, "tv/raw"):
+            assert row[layer] == pytest.approx(best[layer])
+        assert (row["stop"], row["seconds"]) == ("steps", result["seconds"])
+
+
+def test_parquet_holds_the_same_table(sweep):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    table = pd.read_parquet(sweep / "table.parquet")
+    assert list(table["style_weight"].cat.categories) == PARAMETERS["style_weight"]
+    table = table.astype(dict.fromkeys(PARAMETERS, str))
+    written = pd.read_csv(sweep / "table.csv", dtype=dict.fromkeys(PARAMETERS, str))
+    pd.testing.assert_frame_equal(table, written, check_dtype=False, rtol=1e-12)
+
+
+def test_without_pyarrow_a_line_says_what_is_left_out(sweep, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    status, out, err = command(sweep, "--out", tmp_path)
+    assert status == 0
+    assert out.split() == [str(tmp_path / name) for name in ("index.html", "table.csv")]
+    assert len(err.splitlines()) == 1
+    assert "pyarrow" in err
+
+
+def test_missing_runs_are_counted_and_not_invented(sweep):
+    data = data_of(sweep / "index.html")
+    assert len(data["runs"]) == 10
+    assert [run["at"] for run in data["missing"]] == [[0, 1, 0], [1, 0, 1]]
+
+
+def test_an_interrupted_run_is_not_finished(tmp_path):
+    folder = make_sweep(tmp_path, {"seed": ["0", "1"]})
+    path = tmp_path / "runs" / "photo-art-000000000001" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stop": "interrupted"}))
+    assert len(report.read(folder).done) == 1
+
+
+def test_a_run_without_picture_trace_or_scores_is_still_reported(tmp_path):
+    folder = make_sweep(tmp_path, {"seed": ["0", "1"]})
+    run = tmp_path / "runs" / "photo-art-000000000001"
+    for name in ("result.png", "trace.csv", "scores.json"):
+        (run / name).unlink()
+    report.write(folder)
+    data = data_of(folder / "index.html")
+    assert data["runs"][1]["thumbnail"] is None
+    assert len(data_of(folder / "index.html", "traces")[1]["step"]) == 0
+    assert pd.read_csv(folder / "table.csv")["style_gram"].notna().tolist() == [True, False]
+
+
+def test_comparisons_are_those_of_the_table(sweep):
+    data = data_of(sweep / "index.html")
+    assert {row["parameter"] for row in data["comparisons"]} == {"pooling", "style_weight"}
+    (found,) = (
+        row
+        for row in data["comparisons"]
+        if (row["parameter"], row["score"]) == ("pooling", "style_gram")
+    )
+    table = pd.read_csv(sweep / "table.csv").set_index(["style_weight", "seed"])["style_gram"]
+    kinds = pd.read_csv(sweep / "table.csv")["pooling"].to_numpy()
+    both = pd.concat([table[kinds == "avg"], table[kinds == "max"]], axis=1).dropna().to_numpy()
+    expected = statistics.paired(*both.T)
+    assert found["n"] == len(both) == 4
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4)
+    raw = np.array([row["p"] for row in data["comparisons"]])
+    corrected = np.array([row["p_holm"] for row in data["comparisons"]])
+    np.testing.assert_allclose(corrected, statistics.holm(raw), rtol=1e-4)
+    assert "1 picture pair, 3 seeds." in data["note"]
+    assert "not a sample of pictures" in data["note"]
+
+
+def test_copies_by_seed_count_once(tmp_path):
+    def without_noise(settings, random):
+        return {"style_gram": 0.5 + 0.1 * (settings["pooling"] == "max")}
+
+    folder = make_sweep(tmp_path, PARAMETERS, scores=without_noise)
+    report.write(folder)
+    data = data_of(folder / "index.html")
+    (found,) = (row for row in data["comparisons"] if row["parameter"] == "pooling")
+    assert found["n"] == 2
+    assert "The seed changes nothing" in data["note"]
+
+
+def test_fronts_mind_that_more_similarity_is_better(sweep):
+    table = pd.read_csv(sweep / "table.csv")
+    fronts = data_of(sweep / "index.html")["fronts"]
+    for first, second, signs in (
+        ("lpips_content", "style_gram", (1, 1)),
+        ("ssim_content", "style_gram", (-1, 1)),
+    ):
+        points = table[[first, second]].to_numpy() * signs
+        front = [
+            index
+            for index, point in enumerate(points)
+            if not any((other <= point).all() and (other < point).any() for other in points)
+        ]
+        assert fronts[f"{first} {second}"] == front
+
+
+def test_traces_keep_first_and_last_and_at_most_a_hundred(sweep):
+    traces = data_of(sweep / "index.html", "traces")
+    assert len(traces) == 10
+    for trace in traces:
+        assert (trace["step"][0], trace["step"][-1]) == (0, 150)
+        assert len(trace["step"]) <= 100
+        assert set(LAYERS) | {"loss", "content", "style", "tv", "tv/raw"} == set(trace) - {"step"}
+    written = pd.read_csv(sweep.parents[1] / "photo-art-000000000000" / "trace.csv")
+    kept = written.set_index("step").loc[traces[0]["step"], "loss"]
+    np.testing.assert_allclose(traces[0]["loss"], kept, rtol=1e-4)
+
+
+def test_a_plain_folder_of_runs_varies_in_what_its_configs_vary_in(tmp_path, command):
+    for index, (name, rate) in enumerate([("adam", 0.1), ("adam", 0.02), ("lbfgs", None)]):
+        solver = {"name": name} | ({"learning_rate": rate} if rate else {})
+        settings = {"solver": solver, "style_layers": ["conv1_1"]}
+        make_run(tmp_path / f"run-{index}", settings, "nstyle", seed=index)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "config.yaml").write_text("seed: 0\n")
+    status, *_ = command(tmp_path)
+    assert status == 0
+    found = report.read(tmp_path)
+    assert found.parameters == {
+        "solver.name": ["adam", "lbfgs"],
+        "solver.learning_rate": ["0.02", "0.1", "unset"],
+    }
+    assert (len(found.done), len(found.members)) == (3, 4)
+    assert len(pd.read_csv(tmp_path / "table.csv")) == 3
+
+
+ODD = ['</script><script>alert("x")</script>', 'a & b\'s <b>"{{data}}" \\ é 漢\u2028.jpg']
+
+
+def test_odd_characters_stay_text(tmp_path):
+    folder = make_sweep(tmp_path, {"recipe": ODD, "seed": ["0", "1"]}, name="a <i>&'\"b")
+    report.write(folder)
+    text = (folder / "index.html").read_text()
+    assert "<script>alert" not in text
+    assert "<title>a &lt;i&gt;&amp;&#x27;&quot;b · nstyle</title>" in text
+    data = data_of(folder / "index.html")
+    assert data["parameters"][0]["levels"] == ODD
+    assert set(pd.read_csv(folder / "table.csv")["recipe"]) == set(ODD)
+    assert (data["name"], data["command"].count("alert")) == ("a <i>&'\"b", 1)
+
+
+def test_files_are_shown_by_name_where_that_tells_them_apart(tmp_path):
+    same = ["/a/art.jpg", "/b/art.jpg"]
+    folder = make_sweep(tmp_path, {"content": ["/a/x.jpg", "/a/y.jpg"], "style": same})
+    report.write(folder)
+    content, style = data_of(folder / "index.html")["parameters"]
+    assert content["labels"] == ["x.jpg", "y.jpg"]
+    assert style["labels"] == same
+
+
+def test_long_numbers_are_shown_short_where_that_tells_them_apart(tmp_path):
+    weights, rates = ["1e4", "31622.7766"], ["0.12345678", "0.12345679"]
+    folder = make_sweep(tmp_path, {"style_weight": weights, "tv_weight": rates})
+    report.write(folder)
+    shown = [parameter["labels"] for parameter in data_of(folder / "index.html")["parameters"]]
+    assert shown == [["1e4", "3.162e+04"], rates]
+
+
+def test_links_lead_from_the_page_to_the_runs(sweep, tmp_path, command):
+    command(sweep, "--out", tmp_path / "elsewhere")
+    for page in (sweep / "index.html", tmp_path / "elsewhere" / "index.html"):
+        for run in data_of(page)["runs"]:
+            assert (page.parent / run["link"] / "result.json").is_file()
+
+
+def test_data_uri_scales_down_and_never_up(random):
+    picture = random.random((60, 90, 3)).astype(np.float32)
+    import base64
+    import io
+
+    from PIL import Image
+
+    for longest, size in ((45, (45, 30)), (512, (90, 60))):
+        head, _, content = images.data_uri(picture, longest).partition(",")
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as found:
+            assert (found.size, found.format) == (size, "JPEG")
+    flat = np.full((40, 40, 3), [0.2, 0.5, 0.8], np.float32)
+    content = images.data_uri(flat, 20).partition(",")[2]
+    with Image.open(io.BytesIO(base64.b64decode(content))) as found:
+        np.testing.assert_allclose(images.to_float(found), flat[:20, :20], atol=0.02)
+
+
+def damaged(name, content):
+    def damage(folder):
+        run = folder.parents[1] / "photo-art-000000000000"
+        ((folder if name == "sweep.json" else run) / name).write_text(content)
+        return folder
+
+    return damage
+
+
+def emptied(folder):
+    for path in folder.parents[1].glob("*/result.json"):
+        path.unlink()
+    return folder
+
+
+BAD = {
+    "no folder": (lambda folder: folder.parent / "nothing-like-it", "nothing-like-it"),
+    "misspelt": (lambda folder: folder.with_name("poling"), "did you mean"),
+    "a file": (lambda folder: folder / "sweep.json", "sweep.json"),
+    "no runs": (lambda folder: folder.parent, "neither a sweep.json nor runs"),
+    "nothing finished": (emptied, "none of the 2 runs"),
+    "damaged sweep": (damaged("sweep.json", "{"), "sweep.json is damaged"),
+    "not a sweep": (damaged("sweep.json", "[]"), "sweep.json is damaged"),
+    "damaged result": (damaged("result.json", "{"), "result.json is damaged"),
+    "damaged scores": (damaged("scores.json", "3"), "scores.json is damaged"),
+    "damaged trace": (damaged("trace.csv", ""), "trace.csv is damaged"),
+    "damaged picture": (damaged("result.png", "no"), "result.png is not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_line_and_status_2(tmp_path, command, name):
+    prepare, words = BAD[name]
+    given = prepare(make_sweep(tmp_path, {"seed": ["0", "1"]}))
+    status, out, err = command(given)
+    assert (status, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert words in err
+    assert not list(tmp_path.rglob("index.html"))
+
+
+def test_wrong_arguments_are_one_line(command, tmp_path):
+    for arguments in ([], ["a", "b"], ["a", "--frobnicate"]):
+        status, out, err = command(*arguments)
+        assert (status, out, len(err.splitlines())) == (2, "", 1)
+    folder = make_sweep(tmp_path, {"seed": ["0", "1"]})
+    (tmp_path / "file").touch()
+    status, _, err = command(folder, "--out", tmp_path / "file" / "below")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "file" in err
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome on PATH")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page from disk; afterwards nothing was said on the console and nothing fetched."""
+    said, fetched, pages = [], [], []
+
+    def show(path, **options):
+        page = browser.new_page(**({"viewport": {"width": 1300, "height": 900}} | options))
+        pages.append(page)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield show
+    for page in pages:
+        page.close()
+    assert said == []
+    asked = [url for url in fetched if not url.startswith("data:")]
+    assert all(url.startswith("file:") for url in asked)
+    assert len(asked) == len(pages)
+
+
+def texts(locator):
+    return [text.strip() for text in locator.all_inner_texts()]
+
+
+def test_two_pictures_go_into_the_comparer(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    shots = page.locator("button.shot")
+    assert shots.count() == 3  # two by two at seed 0, of which one is not finished
+    shots.nth(0).click()
+    assert shots.nth(0).get_attribute("aria-pressed") == "true"
+    shots.nth(2).focus()
+    page.keyboard.press("Enter")
+    facts = page.locator("#comparer .facts")
+    assert texts(facts.locator("tr", has_text="pooling").locator("td")) == ["avg", "max"]
+    commands = texts(page.locator("#comparer code"))
+    assert commands == [
+        "nstyle pooling=avg style_weight=1e4 seed=0",
+        "nstyle pooling=max style_weight=1e5 seed=0",
+    ]
+    stage = page.locator(".stage")
+    assert stage.locator("img").count() == 2
+    assert all(
+        image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
+        for image in stage.locator("img").all()
+    )
+
+    slider = page.locator("input[type=range]")
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert slider.input_value() == "55"
+    assert slider.get_attribute("aria-valuetext") == "A 55 %, B 45 %"
+    assert stage.locator("img.over").evaluate("i => getComputedStyle(i).clipPath") == (
+        "inset(0px 45% 0px 0px)"
+    )
+    shots.nth(0).click()
+    assert stage.locator("input").count() == 0
+    page.get_by_role("button", name="Clear").click()
+    assert stage.count() == 0
+
+
+def test_a_command_is_copied(sweep, browser, open_page):
+    page = open_page(sweep / "index.html")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the sweep's command").click()
+    page.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == json.loads((sweep / "sweep.json").read_text())["command"]
+
+
+def test_axes_and_filters_change_the_grid(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    headings = page.locator("#grid th[scope=col]")
+    assert texts(headings) == ["avg", "max"]
+    page.get_by_label("columns", exact=True).select_option(label="seed")
+    assert texts(headings) == ["0", "1", "2"]
+    assert texts(page.locator("#grid th[scope=row]")) == ["1e4", "1e5"]
+    page.locator("#axes").get_by_label("pooling", exact=True).select_option(label="all")
+    assert page.locator("button.shot").count() == 10
+    assert page.get_by_text("not finished", exact=True).count() == 2
+    page.get_by_label("rows", exact=True).select_option(label="nothing")
+    page.locator("#axes").get_by_label("style_weight", exact=True).select_option(label="1e5")
+    assert page.locator("button.shot").count() == 5
+
+
+def test_the_score_below_a_picture_is_the_chosen_one(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    table = pd.read_csv(sweep / "table.csv")
+    first = page.locator("button.shot .score").first
+    assert float(first.inner_text()) == pytest.approx(table["style_gram"][0], rel=1e-3)
+    page.get_by_label("score below", exact=True).select_option(label="SSIM to content ↑")
+    assert float(first.inner_text()) == pytest.approx(table["ssim_content"][0], rel=1e-3)
+
+
+def test_the_table_sorts_by_its_headings(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    heading = page.locator("#table th", has_text="Gram distance")
+    column = heading.evaluate("heading => heading.cellIndex")
+    for direction, sign in (("ascending", 1), ("descending", -1)):
+        heading.get_by_role("button").click()
+        assert heading.get_attribute("aria-sort") == direction
+        values = [float(text) for text in texts(page.locator(f"#table td:nth-child({column + 1})"))]
+        assert len(values) == 10
+        assert values == sorted(values, key=lambda value: sign * value)
+
+
+def test_the_pareto_front_and_its_points(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    scatter = page.locator("#scatter")
+    scatter.scroll_into_view_if_needed()
+    page.locator("#scatter .dot").first.wait_for()
+    fronts = data_of(sweep / "index.html")["fronts"]
+    assert page.locator("#scatter .dot").count() == 10
+    assert page.locator("#scatter .ring").count() == len(fronts["lpips_content style_gram"])
+    page.get_by_label("across", exact=True).select_option(label="SSIM to content ↑")
+    assert page.locator("#scatter .ring").count() == len(fronts["ssim_content style_gram"])
+
+    scatter.locator("svg").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    tip = page.locator("#scatter .tip")
+    by_similarity = pd.read_csv(sweep / "table.csv").sort_values("ssim_content")
+    row = by_similarity.iloc[1]
+    assert tip.inner_text().startswith(f"pooling={row['pooling']}, style_weight=1e")
+    page.keyboard.press("Enter")
+    assert page.locator("#comparer code").inner_text() == row["command"]
+    dot = page.locator("#scatter .dot").nth(int(by_similarity.index[-1]))
+    dot.click()
+    assert texts(page.locator("#comparer code")) == [
+        row["command"],
+        by_similarity.iloc[-1]["command"],
+    ]
+    chosen = page.locator("#scatter [role=option][aria-selected=true]")
+    assert chosen.count() == 2
+
+
+def test_curves_follow_the_term_and_the_runs(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    page.locator("#curves").scroll_into_view_if_needed()
+    lines = page.locator("#curves .mark")
+    lines.first.wait_for()
+    assert lines.count() == 3
+    page.get_by_label("runs", exact=True).select_option(label="all")
+    assert lines.count() == 10
+    before = lines.first.get_attribute("d")
+    page.get_by_label("term", exact=True).select_option("style/conv1_1")
+    assert lines.first.get_attribute("d") != before
+    page.get_by_label("term", exact=True).select_option("tv")
+    assert lines.count() == 0
+    assert "tv is zero" in page.locator("#curves").inner_text()
+
+
+def test_numbers_and_axes_are_right(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    ticks = page.evaluate(
+        "[ticks(1e-7, 50, true, 5), ticks(3, 70, true, 6), ticks(0, 150, false, 6)]"
+    )
+    assert ticks[0] == pytest.approx([1e-7, 1e-5, 1e-3, 1e-1, 1e1])
+    assert ticks[1] == [5, 10, 20, 50]
+    assert ticks[2] == [0, 50, 100, 150]
+    assert page.evaluate("tickNames([1e4, 1e5])") == ["10⁴", "10⁵"]
+    assert page.evaluate("tickNames([-0.2, 0, 0.2])") == ["\u22120.2", "0", "0.2"]
+    shown = page.evaluate("[0.5, 12345, 3e-7, -0.012345, 150, null].map(value => format(value))")
+    assert shown == ["0.5000", "12345", "3·10⁻⁷", "\u22120.01235", "150", "\u2013"]
+    at = page.evaluate("[1, 10, 100, 1000].map(scale([1, 1000], true, 0, 300, 5, true).map)")
+    assert at == pytest.approx([0, 100, 200, 300])
+
+
+def test_statistics_show_the_chosen_parameter(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    comparisons = page.get_by_role("region", name="Comparisons of pooling")
+    data = data_of(sweep / "index.html")
+    assert comparisons.locator("tbody tr").count() == sum(
+        row["parameter"] == "pooling" for row in data["comparisons"]
+    )
+    page.get_by_label("parameter", exact=True).select_option(label="seed")
+    assert "not compared itself" in page.locator("#comparisons").inner_text()
+
+
+def test_dark_and_light(sweep, open_page):
+    page = open_page(sweep / "index.html", color_scheme="light")
+    colour = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(colour)
+    toggle = page.get_by_role("button", name="Dark")
+    toggle.click()
+    dark = page.evaluate(colour)
+    assert dark != light
+    assert toggle.get_attribute("aria-pressed") == "true"
+    assert open_page(sweep / "index.html", color_scheme="dark").evaluate(colour) == dark
+    toggle.click()
+    assert page.evaluate(colour) == light
+
+
+def test_a_narrow_page_does_not_scroll_sideways(sweep, open_page):
+    page = open_page(sweep / "index.html", viewport={"width": 400, "height": 800})
+    page.locator("button.shot").first.click()
+    page.locator("#scatter").scroll_into_view_if_needed()
+    page.locator("#scatter .dot").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_odd_characters_in_the_browser(tmp_path, open_page):
+    folder = make_sweep(tmp_path, {"recipe": ODD, "seed": ["0", "1"]}, name="<img src=x>")
+    report.write(folder)
+    page = open_page(folder / "index.html")
+    assert page.locator("h1").inner_text() == "<img src=x>"
+    page.locator("button.shot").first.click()
+    assert ODD[0] in page.locator("#comparer .facts").inner_text()
+
+
+@pytest.mark.parametrize("parameters", [{}, {"seed": ["0"]}, {"seed": ["0", "1"]}])
+def test_small_sweeps_have_a_page_too(tmp_path, open_page, parameters):
+    folder = make_sweep(tmp_path, parameters)
+    report.write(folder)
+    page = open_page(folder / "index.html")
+    page.locator("button.shot").first.click()
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#curves .mark").first.wait_for()
+
+
+@pytest.mark.slow
+def test_five_hundred_runs(tmp_path, open_page):
+    levels = {"style_weight": [f"1e{power}" for power in range(5)], "pooling": ["avg", "max"]}
+    folder = make_sweep(tmp_path, levels | {"seed": [str(seed) for seed in range(50)]})
+    report.write(folder)
+    page = open_page(folder / "index.html")
+    page.locator("#axes").get_by_label("seed", exact=True).select_option(label="all")
+    page.locator("button.shot").nth(499).wait_for()
+    page.locator("button.shot").nth(499).click()
+    page.locator(".stage img").wait_for()
+    page.locator("#scatter").scroll_into_view_if_needed()
+    page.locator("#scatter .dot").first.wait_for()
+    assert page.locator("#scatter .dot").count() == 500
