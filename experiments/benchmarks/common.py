@@ -37,9 +37,9 @@ def parser(document: str | None, size: int) -> argparse.ArgumentParser:
 
 
 def default_problem(
-    options: argparse.Namespace, structure: Structure = Structure()
+    options: argparse.Namespace, structure: Structure
 ) -> tuple[Problem, np.ndarray]:
-    """Returns the default recipe's problem at a size, and white noise (NumPy seed 0) to start from."""
+    """Returns the default recipe's problem, and white noise (NumPy seed 0) to start from."""
     loss_weights = LossWeights(
         equal_weights(structure.content_layers, 1.0), equal_weights(structure.style_layers, 1e5)
     )

@@ -34,8 +34,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="pairs of timings")
     options = parser.parse_args()
 
-    problem, start = common.default_problem(options)
-    function = objective(Structure())
+    structure = Structure()
+    problem, start = common.default_problem(options, structure)
+    function = objective(structure)
     value_and_grad = jax.jit(jax.value_and_grad(function, has_aux=True))
 
     print(f"{start.shape[1]} x {start.shape[0]} px, timing in turns", flush=True)
