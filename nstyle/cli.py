@@ -61,8 +61,8 @@ def main() -> None:
     except NstyleError as error:
         print(f"nstyle: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("nstyle: interrupted; nothing to save yet", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"nstyle: {str(interrupt) or 'interrupted; nothing to save yet'}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -82,12 +82,13 @@ def _hydra(arguments: list[str]) -> None:
     from nstyle.files import path_exists
 
     parser = LineParser("nstyle", add_help=False)
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("-m", "--multirun", action="store_true")
+    mode.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
     about = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
-    parser.add_argument("--info", nargs="?", choices=about)
+    mode.add_argument("--info", nargs="?", choices=about)
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("settings", nargs="*")
 
@@ -122,7 +123,7 @@ def _task(composed: "DictConfig") -> Any:
     """One run, alone or of a sweep, in this process or a launcher's worker.
 
     Hydra would print a traceback of what a task raises, so a lone run exits by itself, and a run of
-    a sweep returns what was wrong.
+    a planned sweep returns what was wrong; a search decides itself what to do about it.
 
     Returns:
       The scores that the setting `objectives` names; or the error.
@@ -130,12 +131,11 @@ def _task(composed: "DictConfig") -> Any:
     import json
 
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
-    if composed.threads is not None:
-        os.environ["PJRT_NPROC"] = str(composed.threads)
 
     from nstyle.session import perform
     from nstyle.solver import STOPS
@@ -151,6 +151,8 @@ def _task(composed: "DictConfig") -> Any:
     except NstyleError as error:
         if place is not None:
             return error
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise
         print(f"nstyle: {error}", file=sys.stderr)
         sys.exit(2)
     told = "made before" if performed.reused else STOPS[performed.stop]
@@ -163,11 +165,13 @@ def _task(composed: "DictConfig") -> Any:
         hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
         print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)
     if performed.stop == "interrupted":
-        print("nstyle: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        raise KeyboardInterrupt("interrupted; the same command goes on from here")
     if not config.scores:
         return None
     scores = json.loads((performed.folder / "scores.json").read_text())
+    missing = [name for name in config.objectives if scores[name] is None]
+    if missing and place is None and hydra_config.mode == RunMode.MULTIRUN:
+        raise NstyleError(f"objectives: {', '.join(missing)}: the pictures are too small for it")
     return tuple(scores[name] for name in config.objectives)
 
 

@@ -381,7 +381,8 @@ def deciding(config: DictConfig) -> dict[str, Any]:
 def identifying(config: DictConfig) -> dict[str, Any]:
     """Returns the settings that tell results apart, those aside that the inputs' hashes tell."""
     values = {key: value for key, value in deciding(config).items() if key not in NAME_KEYS}
-    return values | {"init": config.init if config.init in INITS else "file"}
+    start = config.init if config.init in INITS else "file"
+    return values | {"init": start, "threads": config.threads}
 
 
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:

@@ -1,7 +1,10 @@
 """Progress on the terminal: a bar where there is one, a line now and then elsewhere."""
 
+import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Self, TypeVar
 
 from rich.console import Console
@@ -117,6 +120,28 @@ class RunProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+@contextmanager
+def counting(count: Callable[[], int], total: int, what: str) -> Iterator[None]:
+    """Tells on standard error how many of `total` are done while other processes work on them."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        told = 0
+        while not ended.wait(_SECONDS_BETWEEN_LINES / 2):
+            done = count()
+            if done != told:
+                print(f"{done} of {total} {what} done", file=sys.stderr, flush=True)
+                told = done
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:

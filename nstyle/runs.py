@@ -19,6 +19,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import re
 import sys
@@ -96,6 +97,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
+        "threads": int(os.environ.get("PJRT_NPROC") or len(os.sched_getaffinity(0))),
         "code": code_version(),
     } | _versions()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import threadpoolctl
 from omegaconf import DictConfig
 
 from nstyle import __version__, images, runs
@@ -68,6 +69,7 @@ def perform(config: DictConfig, command: str = "", place: Place | None = None) -
       NstyleError: one line that names what is wrong, before anything is computed where possible.
       KeyboardInterrupt: interrupted before the first step.
     """
+    limit_threads(config.threads)
     keep_compiled()
     out = None if config.out is None else Path(config.out).expanduser()
     if out is not None:
@@ -79,13 +81,12 @@ def perform(config: DictConfig, command: str = "", place: Place | None = None) -
     folder = folder_of(config, planned)
     metadata = json.dumps({"nstyle": __version__, "config": deciding(config)}, sort_keys=True)
     with runs.locked(folder, f"nstyle: another process makes {folder}; waiting for it"), _signals():
-        reused = done(config, folder)
-        if reused:
-            result = json.loads((folder / "result.json").read_text())
-        else:
+        result = _reusable(config, folder)
+        reused = result is not None
+        if result is None:
             result = _make(config, planned, folder, metadata, command, place)
-            if config.scores and result["stop"] != "interrupted":
-                _write_scores(folder, planned)
+        if result["stop"] != "interrupted" and not _scored(config, folder):
+            _write_scores(folder, planned)
     if out is not None:
         images.save(out, images.load(folder / "result.png"), metadata)
     return Performed(folder, result["stop"], result["steps"], result["best"], reused)
@@ -96,6 +97,30 @@ def folder_of(config: DictConfig, planned: Plan) -> Path:
     identity = runs.run_id(identifying(config), planned.digests)
     stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
     return runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
+
+
+def limit_threads(threads: int | None) -> None:
+    """Limits what JAX, if it has not started yet, and the linear algebra of NumPy use of the cores.
+
+    Raises:
+      NstyleError: JAX has started with another number.
+    """
+    if threads is None:
+        return
+    if _Threads.limit not in (None, threads):
+        raise NstyleError(
+            f"threads: {threads} after {_Threads.limit} in one process; give runs of one number to"
+            " one command"
+        )
+    os.environ["PJRT_NPROC"] = str(threads)
+    threadpoolctl.threadpool_limits(threads)
+    _Threads.limit = threads
+
+
+class _Threads:
+    """The limit of this process, once it is set."""
+
+    limit: int | None = None
 
 
 def keep_compiled() -> None:
@@ -197,13 +222,21 @@ def _optimise(
 
 def done(config: DictConfig, folder: Path) -> bool:
     """Says whether all that the settings ask for is in a run's folder and may be reused."""
+    return _reusable(config, folder) is not None and _scored(config, folder)
+
+
+def _reusable(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """Returns `result.json` where the run need not be made, else None."""
     result = runs.finished(folder)
     if result is None or not config.reuse:
-        return False
+        return None
     every = config.save_every or result["steps"] + 1
     steps = (folder / f"step_{step:06d}.png" for step in range(every, result["steps"] + 1, every))
-    scored = not config.scores or (folder / "scores.json").is_file()
-    return scored and all(path.is_file() for path in steps)
+    return result if all(path.is_file() for path in steps) else None
+
+
+def _scored(config: DictConfig, folder: Path) -> bool:
+    return not config.scores or (folder / "scores.json").is_file()
 
 
 def _write_scores(folder: Path, planned: Plan) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -31,8 +33,8 @@ from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
 from nstyle.job import Plan, plan
-from nstyle.progress import Place, watched
-from nstyle.session import done, folder_of
+from nstyle.progress import Place, counting, watched
+from nstyle.session import done, folder_of, limit_threads
 
 
 class Member(NamedTuple):
@@ -55,10 +57,13 @@ class StoreSweeper(Sweeper):
     """Every combination of the swept values, planned as a whole and kept in the run store.
 
     Args:
+      max_batch_size: of Hydra's basic sweeper; here the launcher gets all runs at once.
       params: what a config sweeps over, by key; the command line goes before it.
     """
 
-    def __init__(self, params: dict[str, str] | None) -> None:
+    def __init__(
+        self, max_batch_size: int | None = None, params: dict[str, str] | None = None
+    ) -> None:
         self._params = params or {}
 
     def setup(
@@ -71,6 +76,21 @@ class StoreSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    def _launch(self, batch: list[list[str]], members: list[Member]) -> Sequence[JobReturn]:
+        if self._in_this_process():
+            return self._launcher.launch(batch, initial_job_idx=0)
+
+        def count() -> int:
+            return sum(runs.finished(member.folder) is not None for member in members)
+
+        with warnings.catch_warnings(), counting(count, len(members), "runs"):
+            # Launchers fork only to start another program at once.
+            warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
+            return self._launcher.launch(batch, initial_job_idx=0)
+
+    def _in_this_process(self) -> bool:
+        return str(self._config.hydra.launcher._target_).endswith(".BasicLauncher")
+
     def sweep(self, arguments: list[str]) -> Any:
         """Plans the sweep, launches the runs that are not finished, and returns their results.
 
@@ -78,6 +98,11 @@ class StoreSweeper(Sweeper):
           NstyleError: a run is not possible, and then none is started; or runs failed, and then the
             others were made.
         """
+        threads = self._config.threads
+        if self._in_this_process():
+            limit_threads(threads)
+        elif threads is None:  # workers share the cores: one each
+            threads = 1
         given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         check_overrides(given, own_configs(self._config))
         parser = OverridesParser.create(config_loader=self._loader)
@@ -96,6 +121,7 @@ class StoreSweeper(Sweeper):
                 config = self._loader.load_sweep_config(self._config, list(job))
             with open_dict(config):
                 del config["hydra"]
+            config.threads = threads
             configs.append(config)
         members = plan_members(jobs, swept, configs)
         command = command_line(self._config, arguments, "--multirun")
@@ -108,7 +134,7 @@ class StoreSweeper(Sweeper):
         batch = [
             [*member.overrides, f"frozen={_frozen(folder, member).absolute()}"] for member in wanted
         ]
-        results = self._launcher.launch(batch, initial_job_idx=0) if batch else []
+        results = self._launch(batch, wanted) if batch else []
         returned = [result.return_value for result in results]
         failures = [value for value in returned if isinstance(value, NstyleError)]
         if failures:
@@ -118,8 +144,9 @@ class StoreSweeper(Sweeper):
 
 
 def register() -> None:
-    """Lets Hydra find the sweeper; it takes plugins by name, and from `hydra_plugins` only."""
-    Plugins.instance().class_name_to_class["hydra_plugins.nstyle.StoreSweeper"] = StoreSweeper
+    """Puts the sweeper in the place of Hydra's basic one, which is what `-m` uses unless told."""
+    basic = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    Plugins.instance().class_name_to_class[basic] = StoreSweeper
 
 
 def _values(override: Override) -> list[str]:

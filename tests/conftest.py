@@ -84,11 +84,11 @@ def given(pictures):
     return [f"content={pictures / 'content.png'}", f"style={pictures / 'style.png'}"]
 
 
-def command(*arguments, folder):
+def command(*arguments, folder, module="nstyle.cli"):
     """Starts the command in a process of its own, with Ctrl-C as a terminal has it."""
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from nstyle.cli import main; main()"
+        f"from {module} import main; main()"
     )
     program = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(

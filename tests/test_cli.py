@@ -69,6 +69,20 @@ def test_same_command_same_bytes_and_another_seed_not(nstyle_here, given, tmp_pa
     assert not np.array_equal(images.load(tmp_path / "a.png"), decoded(pictures[0]))
 
 
+def test_a_finished_run_is_only_completed(nstyle_here, given, tmp_path):
+    """What was not asked for before is added; only pictures on the way make it run again."""
+    assert nstyle_here(*given, *SMALL, "scores=false")[0] == 0
+    (folder,) = (tmp_path / "runs").glob("*-*")
+    made = (folder / "result.json").stat().st_mtime_ns
+    status, out, _ = nstyle_here(*given, *SMALL, "out=a.jpg")
+    assert (status, "made before" in out) == (0, True)
+    assert (folder / "scores.json").is_file()
+    assert (tmp_path / "a.jpg").is_file()
+    assert (folder / "result.json").stat().st_mtime_ns == made
+    assert nstyle_here(*given, *SMALL, "save_every=2")[0] == 0
+    assert (folder / "step_000002.png").is_file()
+
+
 def decoded(content):
     import io
 
@@ -156,6 +170,11 @@ BAD = {
     "huge style": ["style_size=90000"],
     "beta of one": ["solver=adam", "solver.b1=1.0"],
     "missing folder of configs": ["--config-dir=nowhere"],
+    "two things at once": ["--multirun", "--cfg=job"],
+    "unknown experiment": ["experiment=pooling-s"],
+    "unknown objective": ["objectives=[lpips]"],
+    "no threads": ["threads=0"],
+    "negative time between checkpoints": ["checkpoint_every=-1"],
     "picture without a name": ["text.png"],
 }
 
