@@ -40,6 +40,8 @@ Settings are written name=value, in any order:
 All settings and their values:      nstyle --cfg job
 Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
 Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
+Runs that compare something:        nstyle -m experiment={experiments} ...
+The page of such a sweep:           nstyle-report runs/sweeps/NAME
 Weights:                            nstyle weights --help
 """
 
@@ -53,7 +55,9 @@ def main() -> None:
         elif not arguments or {"-h", "--help"} & set(arguments):
             from nstyle.config import group_options
 
-            print(HELP.format(recipes=" | ".join(group_options("recipe"))), end="")
+            groups = ("recipe", "experiment")
+            names = {f"{group}s": " | ".join(group_options(group)) for group in groups}
+            print(HELP.format(**names), end="")
         elif arguments == ["--version"]:
             print(f"nstyle {__version__}")
         else:
