@@ -16,13 +16,13 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -76,21 +76,6 @@ class StoreSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def _launch(self, batch: list[list[str]], members: list[Member]) -> Sequence[JobReturn]:
-        if self._in_this_process():
-            return self._launcher.launch(batch, initial_job_idx=0)
-
-        def count() -> int:
-            return sum(runs.finished(member.folder) is not None for member in members)
-
-        with warnings.catch_warnings(), counting(count, len(members), "runs"):
-            # Launchers fork only to start another program at once.
-            warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
-            return self._launcher.launch(batch, initial_job_idx=0)
-
-    def _in_this_process(self) -> bool:
-        return str(self._config.hydra.launcher._target_).endswith(".BasicLauncher")
-
     def sweep(self, arguments: list[str]) -> Any:
         """Plans the sweep, launches the runs that are not finished, and returns their results.
 
@@ -98,49 +83,68 @@ class StoreSweeper(Sweeper):
           NstyleError: a run is not possible, and then none is started; or runs failed, and then the
             others were made.
         """
-        threads = self._config.threads
         if self._in_this_process():
-            limit_threads(threads)
-        elif threads is None:  # workers share the cores: one each
-            threads = 1
+            limit_threads(self._config.threads)
+        members = self._members(arguments)
+        folder = write_sweep(members, command_line(self._config, arguments, "--multirun"))
+        by_folder = {member.folder: member for member in members}
+        wanted = [member for member in by_folder.values() if not done(member.config, member.folder)]
+        kept = len(by_folder) - len(wanted)
+        print(f"nstyle: {len(by_folder)} runs, {kept} of them there already", file=sys.stderr)
+        returned = self._launch(folder, wanted) if wanted else []
+        failures = [value for value in returned if isinstance(value, NstyleError)]
+        if failures:
+            raise NstyleError(f"{len(failures)} of {len(wanted)} runs failed, first: {failures[0]}")
+        print(f"sweep {folder}  {len(by_folder)} runs; look at them: nstyle-report {folder}")
+        return returned
+
+    def _in_this_process(self) -> bool:
+        return str(self._config.hydra.launcher._target_).endswith(".BasicLauncher")
+
+    def _members(self, arguments: list[str]) -> list[Member]:
         given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        if self._config.threads is None and not self._in_this_process():
+            given.append("threads=1")  # workers share the cores
         check_overrides(given, own_configs(self._config))
         parser = OverridesParser.create(config_loader=self._loader)
         choices = {
             override.get_key_element(): _values(override)
             for override in parser.parse_overrides(given)
         }
+        swept = {key for key, values in choices.items() if len(values) > 1}
+        if "threads" in swept:
+            raise NstyleError("threads: one number for all runs of a sweep, not several")
         jobs = [
             [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
             for values in itertools.product(*choices.values())
         ]
-        swept = {key for key, values in choices.items() if len(values) > 1}
         configs = []
         for job in watched(jobs, "composing"):
             with one_line_errors():
                 config = self._loader.load_sweep_config(self._config, list(job))
             with open_dict(config):
                 del config["hydra"]
-            config.threads = threads
             configs.append(config)
-        members = plan_members(jobs, swept, configs)
-        command = command_line(self._config, arguments, "--multirun")
-        folder = write_sweep(members, command)
+        return plan_members(jobs, swept, configs)
 
-        by_folder = {member.folder: member for member in members}
-        wanted = [member for member in by_folder.values() if not done(member.config, member.folder)]
-        kept = len(by_folder) - len(wanted)
-        print(f"nstyle: {len(by_folder)} runs, {kept} of them there already", file=sys.stderr)
+    def _launch(self, folder: Path, members: list[Member]) -> list[Any]:
+        """Returns what the task returned for each run."""
         batch = [
-            [*member.overrides, f"frozen={_frozen(folder, member).absolute()}"] for member in wanted
+            [*member.overrides, f"frozen={_frozen(folder, member).absolute()}"]
+            for member in members
         ]
-        results = self._launch(batch, wanted) if batch else []
-        returned = [result.return_value for result in results]
-        failures = [value for value in returned if isinstance(value, NstyleError)]
-        if failures:
-            raise NstyleError(f"{len(failures)} of {len(batch)} runs failed, first: {failures[0]}")
-        print(f"sweep {folder}  {len(by_folder)} runs; look at them: nstyle-report {folder}")
-        return returned
+
+        def count() -> int:
+            return sum(runs.finished(member.folder) is not None for member in members)
+
+        with ExitStack() as around:
+            if not self._in_this_process():
+                around.enter_context(counting(count, len(members), "runs"))
+                around.enter_context(warnings.catch_warnings())
+                # Launchers fork only to start another program at once.
+                warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
+            results = self._launcher.launch(batch, initial_job_idx=0)
+        return [result.return_value for result in results]
 
 
 def register() -> None:
@@ -174,17 +178,15 @@ def command_line(config: DictConfig, overrides: Sequence[str], *flags: str) -> s
 
     Args:
       config: with Hydra's own settings.
-      overrides: the user's; those that a sweep adds for itself are left out.
-      *flags: to begin with.
+      overrides: the user's, and `frozen`, which is left out.
+      *flags: `--multirun` for a sweep, whose launcher is then named too.
     """
     own = own_configs(config)
     folder = ["--config-dir", str(own)] if own is not None else []
-    of_hydra = config.hydra.overrides.hydra
-    told = [
-        override
-        for override in (*of_hydra, *overrides)
-        if override.partition("=")[0] not in ("frozen", "hydra.mode")
-    ]
+    told = [override for override in overrides if not override.startswith("frozen=")]
+    if flags:
+        of_hydra = config.hydra.overrides.hydra
+        told += [override for override in of_hydra if not override.startswith("hydra.mode=")]
     return shlex.join(["nstyle", *flags, *folder, *told])
 
 

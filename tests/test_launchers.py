@@ -41,6 +41,10 @@ def given_once(pictures):
 def test_same_pictures_and_table(launcher, basic, tmp_path, given_once):
     pictures, table = swept(tmp_path / "runs", given_once, f"hydra/launcher={launcher}")
     assert len(pictures) == 4
+    for path in (tmp_path / "runs").glob("runs/*/result.json"):
+        told = json.loads(path.read_text())["command"]
+        assert "threads=1" in told.split(), "another number would give other bits"
+        assert "launcher" not in told
     assert pictures == basic[0]
     pd.testing.assert_frame_equal(table, basic[1])
 

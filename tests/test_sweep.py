@@ -73,6 +73,7 @@ def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here
         (["pooling=avg,mean"], "run 2 of 2 (mean)"),
         (["style_layers=[conv1_1],[conv_2]"], "conv_2"),
         (["size=32,8"], "too few"),
+        (["threads=1,2"], "threads"),
         (["seed=0,-1"], "seed"),
         (["style_weight=interval(1,2)"], "list values"),
         (["experiment=poolings"], "did you mean 'pooling'"),
