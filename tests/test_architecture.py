@@ -14,7 +14,7 @@ LAYERS = [
     {"losses"},
     {"vgg", "weights", "images"},
     {"objective", "scores"},
-    {"solver"},
+    {"solver", "tiles"},
     {"transfer", "rescaling"},
     {"config", "runs", "progress"},
     {"job"},
