@@ -39,6 +39,11 @@ MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
 RARELY_ACTIVE = 1e-3
 
 
+def convolution(layer: str, padding: int = 1) -> nn.Conv:
+    """Returns the convolution of a layer, before its ReLU, with `padding` zeros at every side."""
+    return nn.Conv(width(layer), (3, 3), padding=padding, name=layer)
+
+
 class VGG(nn.Module):
     """The convolutions of a VGG network up to the deepest layer asked for.
 
@@ -62,7 +67,7 @@ class VGG(nn.Module):
             if block(name) != current_block:
                 x = POOLINGS[self.pooling](x)
                 current_block = block(name)
-            x = nn.relu(nn.Conv(width(name), (3, 3), padding=1, name=name)(x))
+            x = nn.relu(convolution(name)(x))
             if name in self.layers:
                 features[name] = x
             if name == last:

@@ -14,7 +14,7 @@ LAYERS = [
     {"losses"},
     {"vgg", "weights", "images"},
     {"objective", "scores"},
-    {"solver", "grouping"},
+    {"solver", "grouping", "tiles"},
     {"transfer", "rescaling"},
     {"config", "runs", "progress", "statistics"},
     {"job", "tensorboard"},

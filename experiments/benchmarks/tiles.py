@@ -1,0 +1,138 @@
+"""Peak memory and time of one loss and gradient, by tiles and of the whole picture.
+
+    python experiments/benchmarks/tiles.py [--sizes 1024 2048 4096] [--budget 4] [--json FILE]
+
+Square pictures of uniform noise (NumPy seed 0), the default recipe's objective. Each row has a
+process of its own, as a process's peak never falls:
+
+- `tiled` and `whole`: peak memory and the time of one evaluation, targets and compilation apart;
+- `ratio`: both in one process in turns, so that a busy machine troubles both alike; tiled over
+  whole by the best of each, in seconds and in seconds of all cores.
+
+Prints a table, and writes it with the machine as JSON where `--json FILE` is given.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nstyle import tiles, weights
+from nstyle.objective import LossWeights, Problem, Structure, Targets
+from nstyle.runs import environment
+from nstyle.transfer import equal_weights, objective
+
+STRUCTURE = Structure()
+STYLE_SIZE = 512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--budget", type=float, default=4.0, help="GiB that decides the tile")
+    parser.add_argument("--tile", type=int, help="instead of the tile that the budget decides")
+    parser.add_argument("--whole-to", type=int, default=2048, help="largest size done whole")
+    parser.add_argument("--ratio-at", type=int, nargs="*", default=[1024], help="sizes of `ratio`")
+    parser.add_argument("--rounds", type=int, default=2, help="timings, of which the best counts")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        (size,) = options.sizes
+        print(json.dumps(ROWS[options.row](size, options.tile, options.rounds)))
+        return
+
+    rows = []
+    for size in options.sizes:
+        shape = (size, size)
+        tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
+        kinds = ["tiled"] + ["whole"] * (size <= options.whole_to)
+        for kind in kinds + ["ratio"] * (size in options.ratio_at):
+            row = {"kind": kind, "size": size} | measured(kind, size, tile, options.rounds)
+            if kind != "whole":
+                row["tile"] = tile
+            if kind == "tiled":
+                row["estimated_gib"] = round(tiles.estimate(STRUCTURE, shape, tile) / 2**30, 2)
+            rows.append(row)
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    if options.json:
+        results = {"rows": rows, "environment": environment()}
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measured(kind: str, size: int, tile: int, rounds: int) -> dict[str, Any]:
+    """Returns a row, from a process of its own."""
+    arguments = ["--row", kind, "--sizes", size, "--tile", tile, "--rounds", rounds]
+    command = [sys.executable, __file__, *map(str, arguments)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output)
+
+
+def problem_of(size: int, tile: int) -> tuple[np.ndarray, Problem]:
+    """Returns a picture and its problem; targets by tiles, so that they do not set the peak."""
+    params = jax.tree.map(jnp.asarray, weights.load().params)
+    generator = np.random.default_rng(0)
+    image = generator.random((size, size, 3), np.float32)
+    style = generator.random((STYLE_SIZE, STYLE_SIZE, 3), np.float32)
+    content: dict[str, Any] = tiles.content_targets(STRUCTURE, params, image[::-1], tile)
+    targets = Targets(content, tiles.style_targets(STRUCTURE, params, style, tile))
+    loss_weights = LossWeights(
+        equal_weights(STRUCTURE.content_layers, 1.0), equal_weights(STRUCTURE.style_layers, 1e5)
+    )
+    return image, Problem(params, targets, loss_weights)
+
+
+def tiled_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
+    image, problem = problem_of(size, tile)
+    return one(lambda: tiles.value_and_grad(STRUCTURE, image, problem, tile), size, rounds)
+
+
+def whole_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
+    return one(whole(*problem_of(size, tile)), size, rounds)
+
+
+def whole(image: np.ndarray, problem: Problem) -> Callable[[], Any]:
+    """Returns the evaluation of the whole picture."""
+    evaluation = jax.jit(jax.value_and_grad(objective(STRUCTURE), has_aux=True))
+    picture, on_device = jax.tree.map(jnp.asarray, (image, problem))
+    return lambda: evaluation(picture, on_device)
+
+
+def one(evaluation: Callable[[], Any], size: int, rounds: int) -> dict[str, Any]:
+    """Returns the peak memory and the best time of an evaluation, the first (compiling) apart."""
+    seconds = [timed(evaluation)[0] for _ in range(rounds + 1)]
+    return {
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "seconds_per_megapixel": round(min(seconds[1:]) * 1e6 / size**2, 2),
+    }
+
+
+def ratio_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
+    image, problem = problem_of(size, tile)
+    both = [lambda: tiles.value_and_grad(STRUCTURE, image, problem, tile), whole(image, problem)]
+    times = np.array([[timed(evaluation) for evaluation in both] for _ in range(rounds + 1)])
+    best = times[1:].min(axis=0)
+    ratio = best[0] / best[1]
+    return {"seconds_ratio": round(ratio[0], 3), "core_seconds_ratio": round(ratio[1], 3)}
+
+
+def timed(evaluation: Callable[[], Any]) -> tuple[float, float]:
+    """Returns the seconds of an evaluation, and those of all cores for this process."""
+    began = time.perf_counter(), time.process_time()
+    jax.block_until_ready(evaluation())
+    return time.perf_counter() - began[0], time.process_time() - began[1]
+
+
+ROWS = {"tiled": tiled_row, "whole": whole_row, "ratio": ratio_row}
+
+if __name__ == "__main__":
+    main()

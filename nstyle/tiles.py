@@ -1,0 +1,650 @@
+"""The total loss and its gradient tile by tile, for pictures too large for memory.
+
+The same numbers as `objective.evaluate` and its gradient, up to rounding. Only the pooled maps
+between the blocks of the network exist whole, as NumPy arrays; inside a block a tile of a map is
+read with a halo of one position for every convolution, so tiles overlap by next to nothing:
+
+1. Forward, block by block: each tile adds to the Gram matrices and content terms of its block, and
+   writes its part of the next map.
+2. All terms are known now, and with them dL/dG of every style layer.
+3. Backward, last block first: each tile recomputes its features (gradient checkpointing, Chen et
+   al. 2016, arXiv 1604.06174) and pulls the cotangents back to its block's input.
+
+Past the last layer with a loss of its own, a block's backward pass needs no features, only where
+ReLU and pool let values through: one bit for each value, kept from the forward pass.
+
+A tile reads zeros beyond the border, and every layer's features are set to zero there, which is
+what the padding of a convolution over the whole picture amounts to. So all tiles of a block have
+one shape and run one program. Python drives the tiles, as XLA on the CPU runs a convolution inside
+a loop several times slower than outside.
+"""
+
+import bisect
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from nstyle.errors import NstyleError
+from nstyle.layers import block, deepest, kernel_shape, layer_names, stride, width
+from nstyle.losses import (
+    CONTENT_REDUCTIONS,
+    GRAM_NORMALIZATIONS,
+    FeatureMaps,
+    Features,
+    Gram,
+    Image,
+    Scalar,
+    gram_matrix,
+    style_loss,
+    total_variation,
+)
+from nstyle.objective import Problem, Structure, Terms, weighted_total
+from nstyle.vgg import POOLINGS, Params, convolution, preprocess
+
+#: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
+Map = Float[np.ndarray, "h w c"]
+
+#: Edges of tiles to choose from. Larger ones are no faster, smaller ones overlap by more.
+TILES = (512, 384, 256, 192, 128, 96, 64)
+
+#: Memory of Python, JAX, its compiler and the weights of a network, measured on x86 Linux.
+PROGRAM_BYTES = 700 * 2**20
+
+#: Copies of a tile's features that exist at a time, measured: inputs, outputs, XLA's temporaries.
+TILE_COPIES = 7
+
+#: Memory taken over memory in use, measured with glibc.
+HEADROOM = 1.05
+
+T = TypeVar("T")
+
+
+class _Block(NamedTuple):
+    """The static part of a block's work: what its compiled programs depend on.
+
+    Attributes:
+      structure: the objective.
+      layers: the block's convolutions, up to the last one needed.
+      tile: height and width of a tile in positions of the block, even.
+    """
+
+    structure: Structure
+    layers: tuple[str, ...]
+    tile: tuple[int, int]
+
+    @property
+    def halo(self) -> int:
+        """How many positions beyond a tile its features see."""
+        return len(self.layers)
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """The layers up to the last one with a loss: the backward pass needs their features."""
+        losses = [i for i, name in enumerate(self.layers, 1) if name in self.structure.layers]
+        return self.layers[: max(losses, default=0)]
+
+    @property
+    def gated(self) -> tuple[str, ...]:
+        """The layers after those: of them the backward pass needs the gates alone."""
+        return self.layers[len(self.recomputed) :]
+
+    @property
+    def pools(self) -> bool:
+        """Whether another block follows."""
+        return self.layers[-1] != deepest(self.structure.layers, self.structure.network)
+
+    def own(self, by_layer: Mapping[str, T]) -> dict[str, T]:
+        """The entries of this block's layers."""
+        return {layer: by_layer[layer] for layer in self.layers if layer in by_layer}
+
+    def beyond(self, layer: str) -> int:
+        """How many positions of a layer beyond a tile the block's output sees."""
+        return len(self.layers) - 1 - self.layers.index(layer)
+
+
+class _Window(NamedTuple):
+    """A tile of a map: its first row and column, which may lie outside, and how many it has."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def halved(self) -> "_Window":
+        """The same tile of the map after the pool."""
+        return _Window(*(value // 2 for value in self))
+
+
+class _Sums(NamedTuple):
+    """What the tiles of a block add up to.
+
+    Attributes:
+      grams: F^T F of the style layers, not normalised.
+      squares: sum of (F - P)^2 of the content layers; empty while targets are computed.
+    """
+
+    grams: dict[str, Any]
+    squares: dict[str, Any]
+
+
+class _Maps(NamedTuple):
+    """What the tiles of a block are put together to.
+
+    Attributes:
+      features: F of the content layers while targets are computed, else empty.
+      gates: eight to a byte, which features of the gated layers reach the block's output.
+      pooled: the next block's input; None for the last block.
+    """
+
+    features: dict[str, Any]
+    gates: dict[str, Any]
+    pooled: Any
+
+
+class _Slopes(NamedTuple):
+    """Derivatives of the total loss: the cotangent of a layer's features is made of them.
+
+    Attributes:
+      gram: by style layer D + D^T with D = dL/d(F^T F), so that the cotangent is F (D + D^T).
+      square: by content layer twice dL/d(F - P)^2, so that the cotangent is that times F - P.
+    """
+
+    gram: dict[str, Gram]
+    square: dict[str, Scalar]
+
+
+def value_and_grad(
+    structure: Structure, image: Image | Map, problem: Problem, tile: int
+) -> tuple[tuple[Scalar, Terms], Map]:
+    """Returns the total loss, its terms before their weights, and its gradient, tile by tile.
+
+    Equal to `jax.value_and_grad(evaluate, argnums=1, has_aux=True)(structure, image, problem)` up
+    to rounding.
+
+    Args:
+      structure: static part of the objective.
+      image: RGB in [0, `structure.value_range`].
+      problem: weights of the network, targets, weights of the terms. Content targets in NumPy
+        arrays, as `content_targets` makes them, stay where they are.
+      tile: edge of the first block's tiles in pixels; see `tile_for`.
+
+    Raises:
+      NstyleError: the tile has less than two pixels.
+    """
+    params, targets, weights = problem
+    content = {layer: np.asarray(target) for layer, target in targets.content.items()}
+    for layer, target in content.items():
+        _check_target(layer, target, image.shape)
+    blocks = _blocks(structure, image.shape, tile)
+    inputs, gates = [np.asarray(image)], []
+    total = _Sums({}, {})
+    for part in blocks:
+        sums, maps = _forward(part, params, inputs[-1], content)
+        total.grams.update(sums.grams)
+        total.squares.update(sums.squares)
+        inputs.append(maps.pooled)
+        gates.append(maps.gates)
+    terms, slopes = _terms(structure, problem, image.shape, total)
+
+    cotangent = inputs.pop()
+    for part in reversed(blocks):
+        # The cotangent of a map takes the map's place; only the picture is the caller's.
+        above = inputs.pop()
+        below = above if inputs else np.empty_like(above)
+        _backward(part, params, above, below, content, slopes, gates.pop(), cotangent)
+        cotangent = below
+    tv, tv_gradient = _total_variation(structure.tv_kind, image, weights.tv)
+    cotangent += np.asarray(tv_gradient)
+    terms = terms._replace(tv=tv)
+    return (weighted_total(terms, weights), terms), cotangent
+
+
+def content_targets(
+    structure: Structure, params: Params, content: Image | Map, tile: int
+) -> dict[str, Map]:
+    """Returns `objective.content_targets` of a large picture, in the host's memory.
+
+    Raises:
+      NstyleError: the tile has less than two pixels.
+    """
+    features: dict[str, Map] = {}
+    if structure.content_layers:
+        alone = dataclasses.replace(structure, style_layers=())
+        for _, maps in _targets(alone, params, content, tile):
+            features |= maps.features
+    return features
+
+
+def style_targets(
+    structure: Structure, params: Params, style: Image | Map, tile: int
+) -> dict[str, Gram]:
+    """Returns `objective.style_targets` of a large picture.
+
+    Raises:
+      NstyleError: the tile has less than two pixels.
+    """
+    grams: dict[str, Any] = {}
+    if structure.style_layers:
+        alone = dataclasses.replace(structure, content_layers=())
+        for sums, _ in _targets(alone, params, style, tile):
+            grams |= sums.grams
+    return {
+        layer: jnp.asarray(gram / _gram_divisor(structure, layer, style.shape), jnp.float32)
+        for layer, gram in grams.items()
+    }
+
+
+def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
+    """Returns the peak memory of a process that calls `value_and_grad`, in bytes.
+
+    It is the sum of
+
+    - what the program takes without a picture, `PROGRAM_BYTES`;
+    - the content targets: 4 bytes times the size of each content layer;
+    - the most of: the picture, the pooled maps and the gates (at the end of the forward pass; for
+      `Structure()` 12, 120 and 17 bytes a pixel); the picture and its gradient beside the first
+      block's maps (at the end of the backward pass); and eight pictures (total variation);
+    - a twentieth of both for what the allocator cannot use again, `HEADROOM`;
+    - the tile at work: `TILE_COPIES` times the features of the largest one, and the band of rows
+      that its row of tiles adds its cotangents to.
+
+    The caller's other arrays, such as the picture that the content targets are of, come on top.
+
+    Args:
+      structure: static part of the objective.
+      shape: height and width of the picture, at least `structure.minimum_size` each.
+      tile: as in `value_and_grad`.
+
+    Raises:
+      NstyleError: the tile has less than two pixels.
+    """
+    blocks = _blocks(structure, shape, tile)
+    picture = 4 * 3 * math.prod(shape[:2])
+    maps = [_map_bytes(part, shape) for part in blocks]
+    targets = sum(
+        4 * width(layer) * math.prod(_size(layer, shape)) for layer in structure.content_layers
+    )
+    most = max(picture + sum(maps), 2 * picture + maps[0], 8 * picture)
+    at_work = max(_work_bytes(part, shape) for part in blocks)
+    return PROGRAM_BYTES + int(HEADROOM * (targets + most)) + at_work
+
+
+def _map_bytes(part: _Block, shape: tuple[int, ...]) -> int:
+    """Returns the size of what a block's forward pass keeps: the gates and the pooled map."""
+    channels = width(part.layers[0])
+    height, width_ = _size(part.layers[0], shape)
+    pooled = 4 * channels * (height // 2) * (width_ // 2) if part.pools else 0
+    return pooled + len(part.gated) * channels // 8 * height * width_
+
+
+def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
+    first = part.layers[0]
+    rows, columns = (edge + 2 * part.halo for edge in part.tile)
+    inputs = kernel_shape(first, part.structure.network)[2]
+    band = 4 * inputs * rows * (_size(first, shape)[1] + columns)
+    return TILE_COPIES * 4 * width(first) * rows * columns + band
+
+
+def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:
+    """Returns the largest of `TILES` with which `value_and_grad` keeps to so many bytes.
+
+    Args:
+      structure: static part of the objective.
+      shape: height and width of the picture.
+      budget: most bytes that the process may take, as in `estimate`.
+
+    Raises:
+      NstyleError: not even the smallest tile does; the line names the largest size that would fit.
+    """
+    for tile in TILES:
+        if estimate(structure, shape, tile) <= budget:
+            return tile
+    smallest, least, longest = TILES[-1], structure.minimum_size, max(shape[:2])
+
+    def scaled(long: int) -> tuple[int, int]:
+        height, width_ = (max(least, round(side * long / longest)) for side in shape[:2])
+        return height, width_
+
+    def needed(long: int) -> int:
+        return estimate(structure, scaled(long), smallest)
+
+    fitting = bisect.bisect_right(range(least, longest), budget, key=needed)
+    height, width_ = scaled(least + fitting - 1)
+    fits = f"at most {width_} x {height} fit" if fitting else "no size fits"
+    raise NstyleError(
+        f"memory: {shape[1]} x {shape[0]} pixels take {_gib(needed(longest))} by tiles of"
+        f" {smallest} pixels, more than the {_gib(budget)} allowed; {fits}"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+def _targets(
+    structure: Structure, params: Params, image: Image | Map, tile: int
+) -> Iterator[tuple[_Sums, _Maps]]:
+    """Runs the network block by block as far as the structure's layers go."""
+    inputs = np.asarray(image)
+    for part in _blocks(structure, image.shape, tile):
+        sums, maps = _forward(part, params, inputs, None)
+        yield sums, maps
+        inputs = maps.pooled
+
+
+def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Block]:
+    """Returns the blocks up to the deepest layer, each with the shape of its tiles.
+
+    A block k times as wide as the first has 1 / k as many positions in a tile, which so takes the
+    same memory. The tiles of a map are as equal as even edges allow.
+    """
+    if tile < 2:
+        raise NstyleError(f"tile: {tile} is not at least 2 pixels")
+    names = layer_names(structure.network)
+    needed = names[: names.index(deepest(structure.layers, structure.network)) + 1]
+    blocks = []
+    for number in range(1, block(needed[-1]) + 1):
+        layers = tuple(name for name in needed if block(name) == number)
+        edge = max(2, int(tile / math.sqrt(width(layers[0]) / width("conv1_1"))) // 2 * 2)
+        rows, columns = (
+            2 * math.ceil(length / math.ceil(length / edge) / 2)
+            for length in _size(layers[0], shape)
+        )
+        blocks.append(_Block(structure, layers, (rows, columns)))
+    return blocks
+
+
+def _size(layer: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the height and width of a layer's features for a picture of some shape."""
+    return shape[0] // stride(layer), shape[1] // stride(layer)
+
+
+def _check_target(layer: str, target: Map, shape: tuple[int, ...]) -> None:
+    (rows, columns), found = _size(layer, shape), target.shape
+    if found[:2] != (rows, columns):
+        raise NstyleError(
+            f"image: {shape[1]} x {shape[0]} pixels are not of the content picture's size: {layer}"
+            f" has {columns} x {rows} positions, its target {found[1]} x {found[0]}"
+        )
+
+
+def _gram_divisor(structure: Structure, layer: str, shape: tuple[int, ...]) -> float:
+    positions = math.prod(_size(layer, shape))
+    return GRAM_NORMALIZATIONS[structure.gram_normalization](positions, width(layer))
+
+
+def _terms(
+    structure: Structure, problem: Problem, shape: tuple[int, ...], sums: _Sums
+) -> tuple[Terms, _Slopes]:
+    """Returns the terms, but for total variation, and their weighted derivatives."""
+    _, targets, weights = problem
+    terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {})
+    for layer in structure.style_layers:
+
+        def term(raw: Gram, layer: str = layer) -> Scalar:
+            gram = raw / _gram_divisor(structure, layer, shape)
+            pixels = shape[0] * shape[1]
+            return style_loss(gram, targets.style[layer], structure.style_reduction, pixels)
+
+        raw = jnp.asarray(sums.grams[layer], jnp.float32)
+        terms.style[layer], slope = jax.value_and_grad(term)(raw)
+        slopes.gram[layer] = weights.style[layer] * (slope + slope.T)
+    for layer in structure.content_layers:
+        share = _content_share(structure.content_reduction, (*_size(layer, shape), width(layer)))
+        terms.content[layer] = share * jnp.float32(sums.squares[layer])
+        slopes.square[layer] = 2.0 * weights.content[layer] * share
+    return terms, slopes
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _content_share(reduction: str, shape: tuple[int, ...]) -> Scalar:
+    """Returns the derivative of a content loss, which is linear in the squares, by any of them.
+
+    Compiled, so that neither the zeros nor the other derivatives ever exist.
+    """
+    return jax.grad(CONTENT_REDUCTIONS[reduction])(jnp.zeros(shape))[0, 0, 0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _total_variation(kind: str, image: Image, weight: Scalar) -> tuple[Scalar, Image]:
+    value, gradient = jax.value_and_grad(total_variation)(image, kind)
+    return value, weight * gradient
+
+
+def _forward(
+    part: _Block, params: Params, inputs: Map, content: Mapping[str, Map] | None
+) -> tuple[_Sums, _Maps]:
+    """Runs a block over its whole input; without content targets, in order to make targets."""
+    size = inputs.shape[:2]
+    own = jax.tree.map(jnp.asarray, part.own(params))
+    sums, maps = _blank(part, size, for_targets=content is None)
+    for window in _windows(part, size):
+        targets = content if content is None else _read_all(part.own(content), window)
+        tile_sums, tile_maps = jax.device_get(
+            _forward_tile(part, own, _read(inputs, window, part.halo), window, size, targets)
+        )
+        sums = jax.tree.map(np.add, sums, tile_sums)
+        for layer, whole in maps.features.items():
+            _write(whole, window, tile_maps.features[layer])
+        for layer, whole in maps.gates.items():
+            _write(whole, window, tile_maps.gates[layer])
+        if part.pools:
+            _write(maps.pooled, window.halved(), tile_maps.pooled)
+    return sums, maps
+
+
+def _blank(part: _Block, size: tuple[int, ...], for_targets: bool) -> tuple[_Sums, _Maps]:
+    """Returns sums of zero, in float64 as they add up millions of positions, and empty maps."""
+
+    def empty(channels: int, dtype: type = np.float32, pooled: int = 1) -> np.ndarray:
+        return np.empty((size[0] // pooled, size[1] // pooled, channels), dtype)
+
+    channels = width(part.layers[0])
+    content = part.own(dict.fromkeys(part.structure.content_layers))
+    style = part.own(dict.fromkeys(part.structure.style_layers))
+    pooled = empty(channels, pooled=2) if part.pools else None
+    grams = {layer: np.zeros((channels, channels)) for layer in style}
+    if for_targets:
+        return _Sums(grams, {}), _Maps({layer: empty(channels) for layer in content}, {}, pooled)
+    gates = {layer: empty(channels // 8, np.uint8) for layer in part.gated}
+    return _Sums(grams, {layer: np.zeros(()) for layer in content}), _Maps({}, gates, pooled)
+
+
+def _backward(
+    part: _Block,
+    params: Params,
+    inputs: Map,
+    outputs: Map,
+    content: Mapping[str, Map],
+    slopes: _Slopes,
+    gates: Mapping[str, np.ndarray],
+    pooled: Map | None,
+) -> None:
+    """Writes the cotangent of a block's input to `outputs`, which may be the input itself.
+
+    Tiles add to a band of rows, as high as a tile with its halo. A row moves from the band to
+    `outputs` once no tile to come adds to it, nor reads it from `inputs`.
+    """
+    size = inputs.shape[:2]
+    rows, columns = part.tile
+    halo = part.halo
+    own = jax.tree.map(jnp.asarray, part.own(params))
+    own_slopes = _Slopes(*map(part.own, slopes))
+    band = np.zeros((rows + 2 * halo, size[1] + columns + 2 * halo, inputs.shape[2]), np.float32)
+    for window in _windows(part, size):
+        cotangent = _backward_tile(
+            part,
+            own,
+            _read(inputs, window, halo),
+            window,
+            size,
+            _read_all(part.own(content), window),
+            own_slopes,
+            {layer: _read(gate, window, part.beyond(layer)) for layer, gate in gates.items()},
+            None if pooled is None else _read(pooled, window.halved()),
+        )
+        band[:, window.left : window.left + columns + 2 * halo] += np.asarray(cotangent)
+        if window.left + columns < size[1]:
+            continue
+        done = rows if window.top + rows < size[0] else rows + 2 * halo
+        _write(outputs, _Window(window.top - halo, -halo, done, band.shape[1]), band[:done])
+        band[: 2 * halo] = band[rows:]
+        band[2 * halo :] = 0.0
+
+
+def _windows(part: _Block, size: tuple[int, ...]) -> Iterator[_Window]:
+    """Yields the tiles of a map of some height and width, row by row."""
+    rows, columns = part.tile
+    for top in range(0, size[0], rows):
+        for left in range(0, size[1], columns):
+            yield _Window(top, left, rows, columns)
+
+
+def _read(whole: np.ndarray, window: _Window, halo: int = 0) -> np.ndarray:
+    """Returns a copy of a window of a map and a halo, with zeros beyond the map's border."""
+    rows, columns = window.rows + 2 * halo, window.columns + 2 * halo
+    values = np.zeros((rows, columns, whole.shape[2]), whole.dtype)
+    inside, outside = _overlap(whole, window.top - halo, window.left - halo, rows, columns)
+    values[outside] = whole[inside]
+    return values
+
+
+def _read_all(whole: Mapping[str, Map], window: _Window) -> dict[str, Map]:
+    return {layer: _read(values, window) for layer, values in whole.items()}
+
+
+def _write(whole: np.ndarray, window: _Window, values: np.ndarray) -> None:
+    """Writes as much of a window's values as lies inside the map."""
+    inside, outside = _overlap(whole, *window)
+    whole[inside] = values[outside]
+
+
+def _overlap(
+    whole: np.ndarray, top: int, left: int, rows: int, columns: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Returns the part of a window that lies in a map, as slices of the map and of the window."""
+    spans = [
+        (max(first, 0), min(first + count, length), first)
+        for first, count, length in ((top, rows, whole.shape[0]), (left, columns, whole.shape[1]))
+    ]
+    (a, b, top), (c, d, left) = spans
+    return (slice(a, b), slice(c, d)), (slice(a - top, b - top), slice(c - left, d - left))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward_tile(
+    part: _Block,
+    params: Params,
+    crop: Features,
+    window: _Window,
+    size: tuple[int, int],
+    content: FeatureMaps | None,
+) -> tuple[_Sums, _Maps]:
+    """Runs a block over a tile's crop of its input; what it returns is the tile's alone."""
+    features, x = _recompute(part, params, crop, window, size)
+    style = part.structure.style_layers
+    grams = {layer: gram_matrix(f, "none") for layer, f in features.items() if layer in style}
+    kept = {layer: f for layer, f in features.items() if layer in part.structure.content_layers}
+    active = {}
+    for layer in part.gated:
+        x = _layer(part, params, x, layer, window, size)
+        active[layer] = _trim(x, part.beyond(layer)) > 0
+    pooled = None
+    if part.pools:
+        pooled, pull = jax.vjp(POOLINGS[part.structure.pooling], x)
+        if part.gated:
+            active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
+    if content is None:
+        return _Sums(grams, {}), _Maps(kept, {}, pooled)
+    squares = {layer: jnp.sum(jnp.square(f - content[layer])) for layer, f in kept.items()}
+    gates = {layer: jnp.packbits(gate, axis=-1) for layer, gate in active.items()}
+    return _Sums(grams, squares), _Maps({}, gates, pooled)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _backward_tile(
+    part: _Block,
+    params: Params,
+    crop: Features,
+    window: _Window,
+    size: tuple[int, int],
+    content: FeatureMaps,
+    slopes: _Slopes,
+    gates: dict[str, UInt8[Array, "_ _ _"]],
+    pooled: Features | None,
+) -> Features:
+    """Returns what a tile's losses, and the cotangent of its pooled output, add to its crop's."""
+    (features, x), pull = jax.vjp(lambda crop: _recompute(part, params, crop, window, size), crop)
+    cotangents = {layer: jnp.zeros_like(f) for layer, f in features.items()}
+    for layer, f in features.items():
+        if layer in slopes.gram:
+            cotangents[layer] += f @ slopes.gram[layer]
+        if layer in slopes.square:
+            cotangents[layer] += slopes.square[layer] * (f - content[layer])
+    if pooled is None:
+        return pull((cotangents, jnp.zeros_like(x)))[0]
+
+    def rest(x: Features) -> Features:
+        for layer in part.gated:
+            gate = jnp.unpackbits(gates[layer], axis=-1)
+            x = _convolve(params, x, layer) * gate
+        if part.gated and part.structure.pooling == "max":
+            # The gate lets one of four values through, their maximum: their sum is left to take.
+            return 4.0 * POOLINGS["avg"](x)
+        return POOLINGS[part.structure.pooling](x)
+
+    _, pull_rest = jax.vjp(rest, x)
+    return pull((cotangents, pull_rest(pooled)[0]))[0]
+
+
+def _recompute(
+    part: _Block, params: Params, crop: Features, window: _Window, size: tuple[int, int]
+) -> tuple[FeatureMaps, Features]:
+    """Returns the tile's features of the layers with a loss, and all that the last one sees.
+
+    That is the crop itself where the block has none.
+    """
+    x = crop
+    if part.layers[0] == "conv1_1":
+        x = preprocess(x / part.structure.value_range, part.structure.pixels)
+        x = _inside(x, part.halo, window, size)
+    features = {}
+    for layer in part.recomputed:
+        x = _layer(part, params, x, layer, window, size)
+        if layer in part.structure.layers:
+            features[layer] = _trim(x, part.beyond(layer))
+    return features, x
+
+
+def _layer(
+    part: _Block, params: Params, x: Features, layer: str, window: _Window, size: tuple[int, int]
+) -> Features:
+    """Returns a layer's features from the one before, with a halo one position narrower."""
+    return _inside(nn.relu(_convolve(params, x, layer)), part.beyond(layer), window, size)
+
+
+def _convolve(params: Params, x: Features, layer: str) -> Features:
+    # Cut off after a convolution that pads: XLA's on the CPU is 3 times slower without padding.
+    features = convolution(layer).apply({"params": params[layer]}, x)
+    assert isinstance(features, jax.Array)
+    return _trim(features, 1)
+
+
+def _trim(x: Features, margin: int) -> Features:
+    return x[margin : x.shape[0] - margin, margin : x.shape[1] - margin]
+
+
+def _inside(x: Features, halo: int, window: _Window, size: tuple[int, int]) -> Features:
+    """Sets features to zero beyond the border of the picture."""
+    rows = window.top - halo + jnp.arange(x.shape[0])
+    columns = window.left - halo + jnp.arange(x.shape[1])
+    inside = ((rows >= 0) & (rows < size[0]))[:, None] & ((columns >= 0) & (columns < size[1]))
+    return jnp.where(inside[..., None], x, 0.0)
