@@ -174,13 +174,11 @@ def minimize_batch(
     programs, leaves = _prepared(objective, args, axes, method, value_range, layout)
     resumed = {i: course for i, course in enumerate(resume or ()) if course is not None}
 
-    starts = jnp.asarray(
-        images, jnp.float32
-    )  # of a weak type they would compile a step of their own
+    starts = jnp.asarray(images, jnp.float32)  # a weak type would compile a step of its own
 
     def pictures(of: Callable[[Course], Image]) -> Images:
         return layout.spread(
-            [of(resumed[i]) if i in resumed else image for i, image in enumerate(starts)]
+            [of(resumed[i]) if i in resumed else start for i, start in enumerate(starts)]
         )
 
     best_images = pictures(lambda course: course.best_image)

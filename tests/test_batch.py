@@ -332,7 +332,15 @@ def test_automatic_size_by_device():
 FOUR_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
 from nstyle.batch import minimize_batch
-from nstyle.solver import LBFGS, Stopping
+from nstyle.solver import LBFGS, STEP_PROGRAM, Stopping
+
+compiled = []
+
+def heard(event, duration, **what):
+    if event == "/jax/core/compile/backend_compile_duration":
+        compiled.append(what.get("fun_name"))
+
+jax.monitoring.register_event_duration_secs_listener(heard)
 
 def textured(image, args):
     features = jax.lax.conv_general_dilated(
@@ -360,6 +368,7 @@ for devices in (None, jax.devices()):
     places = {shard.data.shape for shard in state.memory.s_history.addressable_shards}
     assert places == ({(6, 4, 8, 8, 3)} if devices is None else {(2, 4, 8, 8, 3)}), places
 assert len(jax.devices()) == 4
+assert compiled.count(STEP_PROGRAM) == 2, compiled
 one, four = found[True], found[False]
 assert len(four.members) == 6
 assert [m.stop for m in four.members] == ["steps", "steps", "diverged", "steps", "steps", "steps"]
