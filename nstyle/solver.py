@@ -94,28 +94,42 @@ class Steps(NamedTuple):
     forget: Callable[[State], State]
 
 
-class Course(NamedTuple):
-    """Where a minimisation stands: a pytree of all that its next steps depend on.
+class Record(NamedTuple):
+    """What is known of a minimisation in numbers; they decide how it goes on and when it ends.
 
     Attributes:
-      state: the picture of this step, its loss, and what the method remembers.
       step: 0 for the first picture, then 1, 2, ...
-      best_image: the picture of the lowest finite loss so far.
-      best_value: its loss.
+      value: the loss of this step's picture.
+      gradient_norm: Euclidean norm of the gradient there.
+      best_value: the lowest finite loss so far.
       best_step: its step.
       recent: the lowest losses of the last steps, for `Stopping.tolerance`; infinite before them.
       restarts: how often the safeguard went back to the best picture.
       failures: how often it did so since the last new best picture.
     """
 
-    state: State
     step: int
-    best_image: Image
+    value: float
+    gradient_norm: float
     best_value: float
     best_step: int
     recent: np.ndarray
     restarts: int
     failures: int
+
+
+class Course(NamedTuple):
+    """Where a minimisation stands: a pytree of all that its next steps depend on.
+
+    Attributes:
+      state: the picture of this step, and what the method remembers.
+      best_image: the picture of the lowest finite loss so far.
+      record: the numbers.
+    """
+
+    state: State
+    best_image: Image
+    record: Record
 
 
 class Iteration(NamedTuple):
@@ -210,33 +224,30 @@ def minimize(
       NstyleError: the loss or its gradient is not finite at the start.
     """
     compiled = compile_steps(objective, method, value_range)
-    restart_every = method.restart_every if isinstance(method, LBFGS) else 0
+
+    def begin() -> Course:
+        state = compiled.start(image, args, 1.0)
+        return Course(state, state.image, begun(*_numbers(state), stopping))
 
     def advance(course: Course) -> Course:
-        state, restarts, failures = course.state, course.restarts, course.failures
-        if _failed(course, stopping):
-            restarts, failures = restarts + 1, failures + 1
-            state = compiled.start(course.best_image, args, 0.25**failures)
-        elif restart_every and course.step and course.step % restart_every == 0:
+        state, best_image, record = course
+        if failed(record, stopping):
+            record = restarted(record)
+            state = compiled.start(best_image, args, restart_scale(record))
+        elif round_ends(record, method):
             state = compiled.forget(state)
         state = compiled.step(state, args)
-        return _judged(course._replace(state=state, restarts=restarts, failures=failures))
+        record = judged(record, *_numbers(state))
+        return Course(state, state.image if improved(record) else best_image, record)
 
-    course = advance(resume) if resume is not None else _begun(compiled, image, args, stopping)
+    if resume is not None:
+        course = advance(resume)
+    else:
+        course = begin()
+        check_start(course.record.value, course.record.gradient_norm)
     while True:
-        state, stop = course.state, _reason_to_stop(course, stopping)
-        yield Iteration(
-            course.step,
-            float(state.value),
-            state.aux,
-            float(state.gradient_norm),
-            course.best_image,
-            course.best_value,
-            course.best_step,
-            course.restarts,
-            course,
-            stop,
-        )
+        stop = reason_to_stop(course.record, stopping)
+        yield iteration(course, stop)
         if stop:
             return
         course = advance(course)
@@ -256,54 +267,104 @@ def blank_course(
     """
     start = compile_steps(objective, method, value_range).start
     state = jax.eval_shape(lambda image, args: start(image, args, 1.0), image, args)
-    return Course(state, 0, state.image, 0.0, 0, np.zeros(stopping.patience + 1), 0, 0)
+    return Course(state, state.image, begun(0.0, 0.0, stopping))
 
 
-def _begun(compiled: Steps, image: Image, args: Any, stopping: Stopping) -> Course:
-    state = compiled.start(image, args, 1.0)
-    if not _usable(state):
+def iteration(course: Course, stop: str) -> Iteration:
+    """Returns what there is to say of a course."""
+    record = course.record
+    return Iteration(
+        record.step,
+        record.value,
+        course.state.aux,
+        record.gradient_norm,
+        course.best_image,
+        record.best_value,
+        record.best_step,
+        record.restarts,
+        course,
+        stop,
+    )
+
+
+def _numbers(state: State) -> tuple[float, float]:
+    value, gradient_norm = jax.device_get((state.value, state.gradient_norm))
+    return float(value), float(gradient_norm)
+
+
+def begun(value: float, gradient_norm: float, stopping: Stopping) -> Record:
+    """Returns the record of the first picture."""
+    recent = np.append(np.full(stopping.patience, math.inf), value)
+    return Record(0, value, gradient_norm, value, 0, recent, 0, 0)
+
+
+def check_start(value: float, gradient_norm: float) -> None:
+    """Raises NstyleError where the loss of the first picture, or its gradient, is not finite."""
+    if not _finite(value, gradient_norm):
         raise NstyleError(
-            f"the loss is {float(state.value)} and its gradient's norm {float(state.gradient_norm)}"
+            f"the loss is {value} and its gradient's norm {gradient_norm}"
             " at the first picture: a weight is too large, or a picture is not finite"
         )
-    value = float(state.value)
-    recent = np.append(np.full(stopping.patience, math.inf), value)
-    return Course(state, 0, state.image, value, 0, recent, 0, 0)
 
 
-def _judged(course: Course) -> Course:
-    """Returns the course with the step that its state has just made taken into account."""
-    state, step, value = course.state, course.step + 1, float(course.state.value)
-    if _usable(state) and value < course.best_value:
-        course = course._replace(
-            best_image=state.image, best_value=value, best_step=step, failures=0
-        )
-    return course._replace(step=step, recent=np.append(course.recent[1:], course.best_value))
+def judged(record: Record, value: float, gradient_norm: float) -> Record:
+    """Returns the record after one more step, which led to these numbers."""
+    record = record._replace(step=record.step + 1, value=value, gradient_norm=gradient_norm)
+    if _usable(record) and value < record.best_value:
+        record = record._replace(best_value=value, best_step=record.step, failures=0)
+    return record._replace(recent=np.append(record.recent[1:], record.best_value))
 
 
-def _usable(state: State) -> bool:
-    return math.isfinite(float(state.value)) and math.isfinite(float(state.gradient_norm))
+def improved(record: Record) -> bool:
+    """Says whether this step's picture is the best so far."""
+    return record.best_step == record.step
 
 
-def _failed(course: Course, stopping: Stopping) -> bool:
-    limit = stopping.rise_limit * abs(course.best_value)
-    return not _usable(course.state) or (course.step > 0 and float(course.state.value) > limit)
+def failed(record: Record, stopping: Stopping) -> bool:
+    """Says whether the step is to be taken back."""
+    limit = stopping.rise_limit * abs(record.best_value)
+    return not _usable(record) or (record.step > 0 and record.value > limit)
 
 
-def _reason_to_stop(course: Course, stopping: Stopping) -> str:
-    if _failed(course, stopping) and course.failures == stopping.max_restarts:
+def restarted(record: Record) -> Record:
+    """Returns the record after going back to the best picture."""
+    return record._replace(restarts=record.restarts + 1, failures=record.failures + 1)
+
+
+def restart_scale(record: Record) -> float:
+    """Returns what shortens the first step after a restart."""
+    return 0.25**record.failures
+
+
+def round_ends(record: Record, method: Method) -> bool:
+    """Says whether the method forgets its history before the next step."""
+    every = method.restart_every if isinstance(method, LBFGS) else 0
+    return bool(every and record.step and record.step % every == 0)
+
+
+def reason_to_stop(record: Record, stopping: Stopping) -> str:
+    """Returns why this step is the last, one of `STOPS`, or nothing."""
+    if failed(record, stopping) and (record.step == 0 or record.failures == stopping.max_restarts):
         return "diverged"
-    if _usable(course.state) and float(course.state.gradient_norm) == 0.0:
+    if _usable(record) and record.gradient_norm == 0.0:
         return "flat"
-    if course.step == stopping.steps:
+    if record.step == stopping.steps:
         return "steps"
-    before, now = course.recent[0], course.recent[-1]
+    before, now = record.recent[0], record.recent[-1]
     if stopping.tolerance > 0 and before - now < stopping.tolerance * abs(before) < math.inf:
         return "converged"
     return ""
 
 
-class _Rules(NamedTuple):
+def _usable(record: Record) -> bool:
+    return _finite(record.value, record.gradient_norm)
+
+
+def _finite(*numbers: float) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+class Rules(NamedTuple):
     """A method, as three pure functions of the picture and the method's memory.
 
     Attributes:
@@ -317,21 +378,26 @@ class _Rules(NamedTuple):
     armed: Callable[[Image, Any, float], Any]
 
 
-@functools.lru_cache(maxsize=32)
-def compile_steps(objective: Objective, method: Method, value_range: float = 1.0) -> Steps:
-    """Returns the compiled functions of a method, the same ones for the same arguments."""
+def rules_of(objective: Objective, method: Method, value_range: float = 1.0) -> Rules:
+    """Returns a method's rules for minimising an objective."""
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     match method:
         case LBFGS():
-            rules = _lbfgs(value_and_grad, method, value_range)
+            return _lbfgs(value_and_grad, method, value_range)
         case Adam():
             adam = optax.adam(method.learning_rate, b1=method.b1, b2=method.b2)
-            rules = _optax(value_and_grad, adam)
+            return _optax(value_and_grad, adam)
         case SGD():
             schedule = optax.exponential_decay(
                 method.learning_rate, method.decay_steps, method.decay
             )
-            rules = _optax(value_and_grad, optax.sgd(schedule))
+            return _optax(value_and_grad, optax.sgd(schedule))
+
+
+@functools.lru_cache(maxsize=32)
+def compile_steps(objective: Objective, method: Method, value_range: float = 1.0) -> Steps:
+    """Returns the compiled functions of a method, the same ones for the same arguments."""
+    rules = rules_of(objective, method, value_range)
 
     def optimisation_step(image: Image, memory: Any, args: Any) -> State:
         return rules.step(image, memory, args)
@@ -352,7 +418,7 @@ def compile_steps(objective: Objective, method: Method, value_range: float = 1.0
     return Steps(start, step, forget)
 
 
-def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float) -> _Rules:
+def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float) -> Rules:
     solver = jaxopt.LBFGS(
         value_and_grad,
         value_and_grad=True,
@@ -391,7 +457,7 @@ def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float
             rho_history=jnp.zeros_like(memory.rho_history),
         )
 
-    return _Rules(blank_solver.init_state, step, armed)
+    return Rules(blank_solver.init_state, step, armed)
 
 
 class _OptaxMemory(NamedTuple):
@@ -402,7 +468,7 @@ class _OptaxMemory(NamedTuple):
 
 def _optax(
     value_and_grad: Callable[..., Any], transformation: optax.GradientTransformation
-) -> _Rules:
+) -> Rules:
     def blank(image: Image) -> _OptaxMemory:
         return _OptaxMemory(jnp.zeros_like(image), transformation.init(image), jnp.zeros(()))
 
@@ -416,4 +482,4 @@ def _optax(
     def armed(image: Image, memory: _OptaxMemory, scale: float) -> _OptaxMemory:
         return _OptaxMemory(memory.gradient, transformation.init(image), jnp.float32(scale))
 
-    return _Rules(blank, step, armed)
+    return Rules(blank, step, armed)

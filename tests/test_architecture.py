@@ -15,7 +15,7 @@ LAYERS = [
     {"vgg", "weights", "images"},
     {"objective", "scores"},
     {"solver", "grouping", "tiles"},
-    {"transfer", "rescaling"},
+    {"transfer", "rescaling", "batch"},
     {"config", "runs", "progress", "statistics"},
     {"job", "tensorboard"},
     {"session", "report"},
