@@ -43,6 +43,16 @@ class NoiseConfig:
 
 
 @dataclass
+class PyramidConfig:
+    """See `transfer.coarse_to_fine`."""
+
+    levels: int = MISSING
+    factor: float = MISSING
+    steps: int = MISSING
+    least: int = MISSING
+
+
+@dataclass
 class LBFGSConfig:
     """See `solver.LBFGS`."""
 
@@ -124,6 +134,7 @@ class Config:
 
     solver: Any = MISSING
     steps: int = MISSING
+    pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     tolerance: float = MISSING
 
 
@@ -299,6 +310,7 @@ def _known_keys() -> list[str]:
     schemas: dict[str, list[type]] = {
         "": [Config],
         "noise.": [NoiseConfig],
+        "pyramid.": [PyramidConfig],
         "solver.": list(_SOLVER_SCHEMAS.values()),
     }
     return [
@@ -341,6 +353,10 @@ def check(config: DictConfig) -> None:
     _check_number("seed", values["seed"], 0, 2**32 - 1)
     _check_number("value_range", values["value_range"], 1e-3, 1e6)
     _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
+    _check_number("pyramid.levels", values["pyramid"]["levels"], 1, 12)
+    _check_number("pyramid.factor", values["pyramid"]["factor"], 1.1, 16.0)
+    _check_number("pyramid.steps", values["pyramid"]["steps"], 1, 1_000_000)
+    _check_number("pyramid.least", values["pyramid"]["least"], 1, math.inf)
     for key in ("low", "high", "mean", "std"):
         _check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
     _check_any_weight(values)

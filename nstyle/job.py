@@ -22,16 +22,19 @@ from nstyle.files import path_exists
 from nstyle.losses import FeatureMaps, GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
-from nstyle.solver import Course, Iteration, Method, Stopping, blank_course
+from nstyle.solver import Course, Method, Stopping, blank_course
 from nstyle.transfer import (
+    Moment,
     Noise,
+    Stage,
+    Standing,
     check_size,
+    coarse_to_fine,
     content_target,
     equal_weights,
     noise_image,
     objective,
     style_target,
-    transfer,
 )
 from nstyle.vgg import Params
 
@@ -62,6 +65,14 @@ class Network:
     params: Params = field(compare=False, repr=False)
 
 
+class Size(NamedTuple):
+    """One size of a run: the shapes of the result and of the style picture, and the steps."""
+
+    shape: tuple[int, ...]
+    style_shape: tuple[int, ...] | None
+    steps: int
+
+
 class Plan(NamedTuple):
     """A run whose inputs are read and checked; nothing is computed yet.
 
@@ -71,9 +82,10 @@ class Plan(NamedTuple):
       weights: the weights of the terms.
       content: the photograph, where the run has one.
       style: the painting, likewise.
-      initial: the first picture.
+      sizes: from the coarsest to that of the result.
+      initial: the first picture, of the coarsest size.
       method: the solver.
-      stopping: limits.
+      tolerance: see `solver.Stopping`.
       notes: what the user should know, a line each.
     """
 
@@ -82,9 +94,10 @@ class Plan(NamedTuple):
     weights: LossWeights
     content: Picture | None
     style: Picture | None
+    sizes: tuple[Size, ...]
     initial: Picture
     method: Method
-    stopping: Stopping
+    tolerance: float
     notes: tuple[str, ...]
 
     @property
@@ -100,17 +113,20 @@ class Job(NamedTuple):
 
     Attributes:
       structure: static part of the objective.
-      problem: network, targets and weights of the terms.
-      initial: the first picture, in [0, `structure.value_range`].
+      stages: a problem for each size, from the coarsest to that of the result.
+      initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
       method: the solver.
-      stopping: limits.
     """
 
     structure: Structure
-    problem: Problem
+    stages: tuple[Stage, ...]
     initial: jax.Array
     method: Method
-    stopping: Stopping
+
+    @property
+    def steps(self) -> int:
+        """The number of the last step, counted over all stages, if none ends early."""
+        return sum(stage.stopping.steps + 1 for stage in self.stages) - 1
 
 
 class Stylized(NamedTuple):
@@ -161,11 +177,10 @@ def stylize(
         warnings.warn(note, stacklevel=2)
     job = build(planned)
     trace = []
-    for iteration in run(job):
-        trace.append(row(iteration, job))
-    return Stylized(
-        np.clip(picture_of(iteration, job), 0, 1), trace, iteration.best_value, iteration.stop
-    )
+    for moment in run(job):
+        trace.append(row(moment, job))
+    end = moment.iteration
+    return Stylized(np.clip(picture_of(moment, job), 0, 1), trace, end.best_value, end.stop)
 
 
 def structure_of(config: DictConfig, pixels: str) -> Structure:
@@ -217,7 +232,8 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
-    initial = _initial(config, structure, shape, content, style)
+    sizes = _sizes(config, structure, shape, None if style is None else style.shape)
+    initial = _initial(config, structure, sizes[0].shape, content, style)
     check_size(structure, "init", initial.shape)
     return Plan(
         structure,
@@ -225,39 +241,77 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         _loss_weights(config, structure),
         None if content is None else Picture.of(content),
         None if style is None else Picture.of(style),
+        sizes,
         Picture.of(initial),
         method(config),
-        Stopping(steps=config.steps, tolerance=config.tolerance),
+        config.tolerance,
         tuple(_notes(config, network.pixels)),
     )
+
+
+def _sizes(
+    config: DictConfig,
+    structure: Structure,
+    shape: tuple[int, ...],
+    style_shape: tuple[int, ...] | None,
+) -> tuple[Size, ...]:
+    """Returns the sizes of a pyramid that the network sees, from the coarsest."""
+    pyramid = config.pyramid
+
+    def at(level: int) -> Size:
+        def scaled(shape: tuple[int, ...]) -> tuple[int, ...]:
+            height, width = (round(side / pyramid.factor**level) for side in shape[:2])
+            return height, width, 3
+
+        steps = config.steps if level == 0 else pyramid.steps
+        return Size(scaled(shape), style_shape and scaled(style_shape), steps)
+
+    def large_enough(size: Size) -> bool:
+        shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
+        sides = [side for shape in shapes for side in shape[:2]]
+        return max(size.shape) >= pyramid.least and min(sides) >= structure.minimum_size
+
+    coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
+    return (*filter(large_enough, coarser), at(0))
 
 
 def build(planned: Plan) -> Job:
     """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
     structure, network = planned.structure, planned.network
-    targets = Targets(
-        content={}
-        if planned.content is None
-        else _content_target(structure, network, planned.content),
-        style={} if planned.style is None else _style_target(structure, network, planned.style),
-    )
+
+    def stage(size: Size) -> Stage:
+        content, style = planned.content, planned.style
+        targets = Targets(
+            {} if content is None else _content_target(structure, network, content, size.shape),
+            {} if style is None else _style_target(structure, network, style, size.style_shape),
+        )
+        problem = Problem(network.params, targets, planned.weights)
+        return Stage(problem, size.shape, Stopping(size.steps, planned.tolerance))
+
     return Job(
         structure,
-        Problem(network.params, targets, planned.weights),
+        tuple(stage(size) for size in planned.sizes),
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.method,
-        planned.stopping,
     )
 
 
 @functools.lru_cache(maxsize=8)
-def _content_target(structure: Structure, network: Network, content: Picture) -> FeatureMaps:
-    return content_target(structure, network.params, jnp.asarray(content.array))
+def _content_target(
+    structure: Structure, network: Network, content: Picture, shape: tuple[int, ...]
+) -> FeatureMaps:
+    return content_target(structure, network.params, jnp.asarray(_scaled(content.array, shape)))
 
 
 @functools.lru_cache(maxsize=64)
-def _style_target(structure: Structure, network: Network, style: Picture) -> GramMatrices:
-    return style_target(structure, network.params, jnp.asarray(style.array))
+def _style_target(
+    structure: Structure, network: Network, style: Picture, shape: tuple[int, ...]
+) -> GramMatrices:
+    return style_target(structure, network.params, jnp.asarray(_scaled(style.array, shape)))
+
+
+def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return picture if picture.shape == shape else images.resize(picture, shape[1], shape[0])
 
 
 @functools.lru_cache(maxsize=4)
@@ -293,38 +347,41 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
-def run(job: Job, resume: Course | None = None) -> Iterator[Iteration]:
-    """Runs a job, from its start or from an earlier course of it; see `solver.minimize`."""
-    return transfer(job.structure, job.problem, job.initial, job.method, job.stopping, resume)
+def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
+    """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
+    return coarse_to_fine(job.structure, job.stages, job.initial, job.method, resume)
 
 
-def blank_course_of(job: Job) -> Course:
-    """Returns the structure of a job's courses; see `solver.blank_course`."""
-    return blank_course(
-        objective(job.structure),
-        job.initial,
-        job.problem,
-        job.method,
-        job.stopping,
-        job.structure.value_range,
-    )
+def blank_course_of(job: Job, stage: int) -> Course:
+    """Returns the structure of the courses of a job's stage; see `solver.blank_course`."""
+    problem, shape, stopping = job.stages[stage]
+    image = jnp.broadcast_to(jnp.zeros((), job.initial.dtype), shape)
+    value_range = job.structure.value_range
+    return blank_course(objective(job.structure), image, problem, job.method, stopping, value_range)
 
 
-def picture_of(iteration: Iteration, job: Job) -> np.ndarray:
-    """Returns the best picture so far, not yet clipped to [0, 1]."""
-    return np.asarray(iteration.best_image) / np.float32(job.structure.value_range)
+def picture_of(moment: Moment, job: Job) -> np.ndarray:
+    """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1]."""
+    image = moment.iteration.best_image
+    if image.shape != job.stages[-1].shape:
+        image = jax.image.resize(image, job.stages[-1].shape, "cubic")
+    return np.asarray(image) / np.float32(job.structure.value_range)
 
 
-def row(iteration: Iteration, job: Job) -> dict[str, float | int]:
+def row(moment: Moment, job: Job) -> dict[str, float | int]:
     """Returns a step as a row of a table.
 
     `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
-    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights.
+    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights. `size` is the
+    picture's long side: losses of different sizes are of different problems, and `best_loss` is of
+    this size.
     """
+    iteration = moment.iteration
     content, style, tv = jax.tree.map(float, tuple(iteration.aux))
-    weights = job.problem.weights
+    weights = job.stages[moment.standing.stage].problem.weights
     return {
-        "step": iteration.step,
+        "step": moment.step,
+        "size": max(iteration.best_image.shape),
         "loss": iteration.value,
         "content": sum(float(weights.content[key]) * term for key, term in content.items()),
         "style": sum(float(weights.style[key]) * term for key, term in style.items()),
@@ -417,14 +474,14 @@ def _initial(
             return noise()
         case "content":
             assert content is not None
-            return content
+            return _scaled(content, shape)
         case "mixture":
             assert content is not None
             share = np.float32(config.init_mixture)
-            return share * noise() + (1 - share) * content
+            return share * noise() + (1 - share) * _scaled(content, shape)
         case "style":
             assert style is not None
-            return style if style.shape == shape else images.resize(style, width, height)
+            return _scaled(style, shape)
         case file if Path(file).expanduser().is_file():
             return _file(file, f"{width}x{height}", "long", _stamp(file))
     raise NstyleError(

@@ -23,7 +23,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -35,6 +35,7 @@ import jax
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.solver import Course
+from nstyle.transfer import Standing
 
 Row = dict[str, float | int]
 
@@ -146,32 +147,41 @@ def locked(folder: Path, when_busy: str) -> Iterator[None]:
 
 
 class Checkpoint(NamedTuple):
-    """A course, the trace up to it, and the seconds that it took."""
+    """Where a run stands, the trace up to it, and the seconds that it took."""
 
-    course: Course
+    standing: Standing
     rows: list[Row]
     seconds: float
 
     def write(self, path: Path) -> None:
         """Writes the checkpoint, in one step."""
-        course = flax.serialization.to_state_dict(jax.device_get(self.course))
-        content = {"course": course, "rows": json.dumps(self.rows), "seconds": self.seconds}
+        stage, first, course = jax.device_get(self.standing)
+        content = {
+            "stage": stage,
+            "first": first,
+            "course": flax.serialization.to_state_dict(course),
+            "rows": json.dumps(self.rows),
+            "seconds": self.seconds,
+        }
         write_atomic(path, flax.serialization.msgpack_serialize(content))
 
     @classmethod
-    def read(cls, path: Path, blank: Course) -> Self | None:
+    def read(cls, path: Path, blank: Callable[[int], Course]) -> Self | None:
         """Returns the checkpoint at `path`, or None where there is none.
 
         Args:
           path: the file.
-          blank: a course of the same structure; see `solver.blank_course`.
+          blank: gives for the number of a stage a course of its structure; see
+            `solver.blank_course`.
         """
         try:
             content = flax.serialization.msgpack_restore(path.read_bytes())
         except FileNotFoundError:
             return None
-        course = flax.serialization.from_state_dict(blank, content["course"])
-        return cls(course, json.loads(content["rows"]), content["seconds"])
+        stage = content["stage"]
+        course = flax.serialization.from_state_dict(blank(stage), content["course"])
+        standing = Standing(stage, content["first"], course)
+        return cls(standing, json.loads(content["rows"]), content["seconds"])
 
 
 class Trace:

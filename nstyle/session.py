@@ -27,8 +27,9 @@ from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.job import Job, Plan, blank_course_of, build, picture_of, plan, row, run
 from nstyle.progress import Place, RunProgress
 from nstyle.scores import score
-from nstyle.solver import STEP_PROGRAM, Iteration
+from nstyle.solver import STEP_PROGRAM
 from nstyle.tensorboard import Board
+from nstyle.transfer import Moment
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -184,10 +185,10 @@ def _make(
 
 def _optimise(
     job: Job, config: DictConfig, folder: Path, metadata: str, place: Place | None
-) -> tuple[Iteration, runs.Row, str, float]:
-    """Returns the last iteration, the best row, why the run ended, and its seconds."""
+) -> tuple[Moment, runs.Row, str, float]:
+    """Returns the last moment, the best row, why the run ended, and its seconds."""
     path = folder / "checkpoint"
-    kept = runs.Checkpoint.read(path, blank_course_of(job)) if path.is_file() else None
+    kept = runs.Checkpoint.read(path, functools.partial(blank_course_of, job))
     rows, earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
     write_atomic(folder / "config.yaml", to_yaml(config).encode())
     started = time.monotonic()
@@ -198,21 +199,22 @@ def _optimise(
 
     with ExitStack() as open_:
         trace = open_.enter_context(runs.Trace(folder / "trace.csv", rows))
-        progress = open_.enter_context(RunProgress(config.steps, len(rows), place))
-        board = open_.enter_context(Board(folder, config.steps, len(rows), config.tensorboard))
-        for last in run(job, kept.course if kept else None):
+        progress = open_.enter_context(RunProgress(job.steps, len(rows), place))
+        board = open_.enter_context(Board(folder, job.steps, len(rows), config.tensorboard))
+        for last in run(job, kept.standing if kept else None):
             trace.append(row(last, job))
             progress.update(trace.rows[-1])
             board.update(trace.rows[-1], functools.partial(picture_of, last, job))
             if config.save_every and last.step and last.step % config.save_every == 0:
                 name = f"step_{last.step:06d}.png"
                 images.save(folder / name, picture_of(last, job), metadata)
-            stop = last.stop or ("interrupted" if _Interrupts.asked else "")
+            stop = last.iteration.stop if last.last else ""
+            stop = stop or ("interrupted" if _Interrupts.asked else "")
             _Interrupts.at_once = False
             late = config.checkpoint_every and time.monotonic() > due
             if stop == "interrupted" or (late and not stop):
                 before = time.monotonic()
-                runs.Checkpoint(last.course, trace.rows, seconds()).write(path)
+                runs.Checkpoint(last.standing, trace.rows, seconds()).write(path)
                 took = time.monotonic() - before
                 due = time.monotonic() + max(config.checkpoint_every, took / _CHECKPOINT_SHARE)
             if stop:

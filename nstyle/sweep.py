@@ -231,10 +231,10 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
     """Returns for each run the settings that make it share a compiled step, most often none."""
     alike = defaultdict(list)
     for i, planned in enumerate(plans):
-        alike[planned.method, planned.initial.array.shape].append(i)
+        alike[planned.method, planned.sizes[-1].shape].append(i)
     added: list[dict[str, Any]] = [{} for _ in configs]
     for (_, shape), members in alike.items():
-        steps = max(plans[i].stopping.steps for i in members)
+        steps = max(plans[i].sizes[-1].steps for i in members)
         structures = [plans[i].structure for i in members]
         for i, together in zip(
             members, shared(structures, shape[0] * shape[1], steps), strict=True

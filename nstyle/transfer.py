@@ -4,8 +4,9 @@ Everything here works on arrays; `job` puts files and configs around it.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,6 +174,88 @@ def transfer(
     return minimize(
         objective(structure), initial, problem, method, stopping, structure.value_range, resume
     )
+
+
+class Stage(NamedTuple):
+    """One size of a run that goes from coarse to fine.
+
+    Attributes:
+      problem: from `prepare`, with the pictures at this size.
+      shape: of the picture, (height, width, 3).
+      stopping: limits.
+    """
+
+    problem: Problem
+    shape: tuple[int, ...]
+    stopping: Stopping
+
+
+class Standing(NamedTuple):
+    """Where a run in stages stands: all that its next steps depend on.
+
+    Attributes:
+      stage: its number, from 0.
+      first: the number of the stage's first step, counted over all stages.
+      course: of the stage; see `solver.Course`.
+    """
+
+    stage: int
+    first: int
+    course: Course
+
+
+class Moment(NamedTuple):
+    """A step of a run in stages.
+
+    Attributes:
+      step: counted over all stages.
+      best_step: of this stage's lowest loss so far, counted likewise.
+      last: whether the run ends here.
+      standing: to go on from; see `Iteration.course`.
+      iteration: see `solver.minimize`; its own steps count from the stage's start.
+    """
+
+    step: int
+    best_step: int
+    last: bool
+    standing: Standing
+    iteration: Iteration
+
+
+def coarse_to_fine(
+    structure: Structure,
+    stages: Sequence[Stage],
+    initial: Image,
+    method: Method = LBFGS(),  # noqa: B008, frozen
+    resume: Standing | None = None,
+) -> Iterator[Moment]:
+    """Optimises a picture at one size after another, each from the one before, scaled up.
+
+    The best picture of a stage is where the next one starts (Gatys et al. 2017, arXiv 1611.07865,
+    go from low to high resolution so), with a solver that has forgotten all: its curvature was that
+    of another problem.
+
+    Args:
+      structure: static part of the objective, the same for all stages.
+      stages: from the coarsest; the last one's pictures have the size of the result.
+      initial: where the first one starts, of its shape.
+      method: the solver.
+      resume: where an earlier run with the same arguments stood.
+    """
+    begun, first, course = resume if resume is not None else (0, 0, None)
+    image = initial if course is None else jnp.asarray(course.best_image)
+    for number, stage in enumerate(stages[begun:], begun):
+        if image.shape != stage.shape:
+            image = jax.image.resize(image, stage.shape, "cubic")
+        for iteration in transfer(structure, stage.problem, image, method, stage.stopping, course):
+            yield Moment(
+                first + iteration.step,
+                first + iteration.best_step,
+                bool(iteration.stop) and number == len(stages) - 1,
+                Standing(number, first, iteration.course),
+                iteration,
+            )
+        image, course, first = iteration.best_image, None, first + iteration.step + 1
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:

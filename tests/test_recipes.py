@@ -163,10 +163,10 @@ def test_terms_equal_numpy(recipe, reference, weight_files):
     key, white, formula = KNOWN[recipe]
     job = job_of(recipe, reference, weight_files)
     image = white * jnp.asarray(reference["generated"])
-    total, terms = jax.jit(evaluate, static_argnums=0)(job.structure, image, job.problem)
+    total, terms = jax.jit(evaluate, static_argnums=0)(job.structure, image, job.stages[-1].problem)
     features = Features(reference, key, rescaled=key == "gatys")
     content, style, tv = formula(features, white * reference["generated"].astype(np.float64))
-    weights = job.problem.weights
+    weights = job.stages[-1].problem.weights
     for side, expected in (("content", content), ("style", style)):
         found = getattr(terms, side)
         assert found.keys() == expected.keys()
@@ -184,7 +184,9 @@ def test_gradient_of_momo_equals_pytorch(reference, weight_files):
     """Relative error, the norm of the difference over the norm, at most 1e-5."""
     job = job_of("momo", reference, weight_files)
     image = 255 * jnp.asarray(reference["generated"])
-    gradient, _ = jax.jit(jax.grad(objective(job.structure), has_aux=True))(image, job.problem)
+    gradient, _ = jax.jit(jax.grad(objective(job.structure), has_aux=True))(
+        image, job.stages[-1].problem
+    )
     difference = np.asarray(gradient, np.float64) - reference["momo/gradient"]
     assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(reference["momo/gradient"])
 
@@ -220,7 +222,7 @@ def test_starts_and_solvers_are_the_recipes(reference, weight_files):
     keras_job = job_of("keras", reference, weight_files)
     np.testing.assert_allclose(keras_job.initial, reference["content"], rtol=1e-6)
     assert (keras_job.method.learning_rate, keras_job.method.decay) == (100.0, 0.96)
-    assert keras_job.stopping.steps == 4000
+    assert keras_job.stages[-1].stopping.steps == 4000
 
 
 def test_400_rows_of_keras(reference, tmp_path):

@@ -15,6 +15,7 @@ from nstyle.errors import NstyleError
 from nstyle.job import plan
 from nstyle.session import folder_of
 from nstyle.solver import LBFGS, Adam, Stopping, blank_course, minimize
+from nstyle.transfer import Standing
 
 
 def quadratic(image, scale):
@@ -27,12 +28,14 @@ def test_a_checkpoint_gives_back_every_bit(method, tmp_path):
     for item in minimize(*arguments):
         course = jax.device_get(item.course)
     rows = [{"step": 0, "loss": 0.1 + 0.2}]
-    runs.Checkpoint(course, rows, 1.5).write(tmp_path / "checkpoint")
-    found = runs.Checkpoint.read(tmp_path / "checkpoint", blank_course(*arguments))
+    standing = Standing(2, 7, course)
+    runs.Checkpoint(standing, rows, 1.5).write(tmp_path / "checkpoint")
+    blanks = {2: blank_course(*arguments)}
+    found = runs.Checkpoint.read(tmp_path / "checkpoint", blanks.get)
     assert (found.rows, found.seconds) == (rows, 1.5)
-    assert jax.tree.structure(found.course) == jax.tree.structure(course)
-    jax.tree.map(np.testing.assert_array_equal, found.course, course)
-    assert runs.Checkpoint.read(tmp_path / "none", blank_course(*arguments)) is None
+    assert jax.tree.structure(found.standing) == jax.tree.structure(standing)
+    jax.tree.map(np.testing.assert_array_equal, found.standing, standing)
+    assert runs.Checkpoint.read(tmp_path / "none", blanks.get) is None
 
 
 def test_a_trace_goes_on_after_its_rows(tmp_path):

@@ -1,0 +1,109 @@
+"""From coarse to fine: sizes, what is carried over, and that it goes on where it stopped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nstyle import images
+from nstyle.config import compose
+from nstyle.job import build, plan, row, run
+from nstyle.solver import LBFGS, Stopping
+from nstyle.transfer import Stage, coarse_to_fine, prepare
+
+
+@pytest.fixture
+def small(pictures):
+    return {
+        **{name: str(pictures / f"{name}.png") for name in ("content", "style")},
+        **{"size": 48, "style_size": 44, "steps": 4},
+        **{"style_layers": ["conv1_1", "conv2_1"], "content_layers": ["conv2_2"]},
+        **{"pyramid.levels": 3, "pyramid.steps": 3, "pyramid.least": 8},
+    }
+
+
+def test_sizes_shrink_together_from_that_of_the_result(small):
+    planned = plan(compose(**small))
+    assert [size.shape for size in planned.sizes] == [(9, 12, 3), (18, 24, 3), (36, 48, 3)]
+    assert [size.style_shape for size in planned.sizes] == [(11, 11, 3), (22, 22, 3), (44, 44, 3)]
+    assert [size.steps for size in planned.sizes] == [3, 3, 4]
+    assert planned.initial.array.shape == (9, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sides"),
+    [
+        ({"pyramid.levels": 1}, [48]),
+        ({"pyramid.least": 24}, [24, 48]),
+        ({"pyramid.factor": 1.5}, [21, 32, 48]),
+        ({"content_layers": ["conv5_2"]}, [24, 48]),  # which needs 16 pixels of height
+        ({"style_size": 16, "style_layers": ["conv4_1"]}, [24, 48]),  # or of the painting
+    ],
+)
+def test_sizes_too_small_to_be_of_use_are_left_out(small, settings, sides):
+    sizes = plan(compose(**(small | settings))).sizes
+    assert [max(size.shape) for size in sizes] == sides
+
+
+def test_every_start_is_of_the_coarsest_size(small, pictures):
+    for init in ("content", "style", "noise", "mixture", str(pictures / "style.png")):
+        planned = plan(compose(**small, init=init))
+        assert planned.initial.array.shape == planned.sizes[0].shape
+
+
+def test_each_size_starts_from_the_one_before_scaled_up(small):
+    job = build(plan(compose(**small)))
+    moments = list(run(job))
+    assert [moment.step for moment in moments] == list(range(4 + 4 + 5))
+    assert [moment.last for moment in moments] == [False] * 12 + [True]
+    assert job.steps == moments[-1].step
+    assert [row(moment, job)["size"] for moment in moments] == [12] * 4 + [24] * 4 + [48] * 5
+    for end, start, stage in ((3, 4, 1), (7, 8, 2)):
+        scaled = jax.image.resize(
+            moments[end].iteration.best_image, job.stages[stage].shape, "cubic"
+        )
+        np.testing.assert_array_equal(moments[start].iteration.best_image, scaled)
+        assert moments[start].best_step == start
+
+
+@pytest.mark.parametrize("cut", [0, 3, 5, 7, 11])
+def test_goes_on_in_any_stage_as_if_it_had_never_stopped(small, cut):
+    job = build(plan(compose(**small)))
+
+    def numbers(moments):
+        return [(row(moment, job), moment.best_step, moment.last) for moment in moments]
+
+    kept = []
+    for moment in run(job):
+        kept.append((moment, jax.device_get(moment.standing)))
+    rest = run(job, kept[cut][1])
+    assert numbers(rest) == numbers(moment for moment, _ in kept)[cut + 1 :]
+
+
+@pytest.mark.slow
+def test_reaches_the_value_of_the_full_size_in_fewer_full_steps(pictures, vgg16):
+    """After as many steps at full size, from noise, the loss is lower than without a coarse one."""
+    from nstyle.objective import LossWeights, Structure
+
+    structure = Structure(content_layers=("conv3_2",), style_layers=("conv1_1", "conv3_1"))
+    weights = LossWeights({"conv3_2": 1.0}, {"conv1_1": 1e4, "conv3_1": 1e4})
+    content, style = (
+        images.load(pictures / f"{name}.png", "96x72") for name in ("content", "style")
+    )
+
+    def stage(side, steps):
+        shape = (side * 3 // 4, side, 3)
+        scaled = [jnp.asarray(images.resize(image, *shape[1::-1])) for image in (content, style)]
+        problem = prepare(structure, vgg16.params, weights, *scaled)
+        return Stage(problem, shape, Stopping(steps))
+
+    def noise(side):
+        return jax.random.uniform(jax.random.key(0), (side * 3 // 4, side, 3))
+
+    def end(stages, start):
+        for moment in coarse_to_fine(structure, stages, start, LBFGS()):
+            pass
+        return moment.iteration.best_value
+
+    alone = end([stage(96, 30)], noise(96))
+    assert end([stage(48, 30), stage(96, 30)], noise(48)) < 0.9 * alone
