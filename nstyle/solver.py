@@ -240,11 +240,13 @@ def minimize(
         record = judged(record, *_numbers(state))
         return Course(state, state.image if improved(record) else best_image, record)
 
-    if resume is not None:
-        course = advance(resume)
-    else:
+    if resume is None:
         course = begin()
         check_start(course.record.value, course.record.gradient_norm)
+    elif reason_to_stop(resume.record, stopping):
+        return
+    else:
+        course = advance(resume)
     while True:
         stop = reason_to_stop(course.record, stopping)
         yield iteration(course, stop)

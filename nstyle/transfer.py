@@ -244,18 +244,21 @@ def coarse_to_fine(
     """
     begun, first, course = resume if resume is not None else (0, 0, None)
     image = initial if course is None else jnp.asarray(course.best_image)
-    for number, stage in enumerate(stages[begun:], begun):
+    for number, stage in list(enumerate(stages))[begun:]:
         if image.shape != stage.shape:
             image = jax.image.resize(image, stage.shape, "cubic")
+        end = course  # of a stage that had just ended
         for iteration in transfer(structure, stage.problem, image, method, stage.stopping, course):
+            end = iteration.course
             yield Moment(
                 first + iteration.step,
                 first + iteration.best_step,
                 bool(iteration.stop) and number == len(stages) - 1,
-                Standing(number, first, iteration.course),
+                Standing(number, first, end),
                 iteration,
             )
-        image, course, first = iteration.best_image, None, first + iteration.step + 1
+        assert end is not None, "a minimisation yields its first picture"
+        image, course, first = jnp.asarray(end.best_image), None, first + end.record.step + 1
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:
