@@ -433,7 +433,7 @@ def compile_batch(
       axes: of each of its leaves, 0 where it is batched, None where it is shared.
       sharding: of everything batched, where it is spread over devices.
     """
-    rules = rules_of(objective, method, value_range)
+    rules = rules_of(jax.value_and_grad(objective, has_aux=True), method, value_range)
     jit = functools.partial(jax.jit, out_shardings=sharding)
 
     def member_step(image: Any, memory: Any, leaves: list[Any]) -> State:

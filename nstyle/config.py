@@ -5,6 +5,7 @@ and `cli` are the only ones that import Hydra.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,6 +135,8 @@ class Config:
 
     solver: Any = MISSING
     steps: int = MISSING
+    memory: str | None = MISSING
+    tile: int | None = MISSING
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     tolerance: float = MISSING
 
@@ -348,6 +351,10 @@ def check(config: DictConfig) -> None:
     _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
     if values["threads"] is not None:
         _check_number("threads", values["threads"], 1, 1024)
+    if values["memory"] is not None:
+        parse_memory(values["memory"])
+    if values["tile"] is not None:
+        _check_number("tile", values["tile"], 2, math.inf)
     for objective in values["objectives"]:
         check_choice("objectives", objective, SCORES)
     _check_number("seed", values["seed"], 0, 2**32 - 1)
@@ -365,6 +372,19 @@ def check(config: DictConfig) -> None:
         parse_size(values["style_size"])
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
+
+
+def parse_memory(text: str) -> int:
+    """Returns the bytes of an amount such as `4GiB`, `1.5GB` or `800MiB`.
+
+    Raises:
+      NstyleError: it is not such an amount.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT])(i?)B", text)
+    if not match:
+        raise NstyleError(f"memory: {text!r} is not an amount such as 4GiB, 1.5GB or 800MiB")
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix)))
 
 
 def method(config: DictConfig) -> Method:

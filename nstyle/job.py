@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from nstyle import images, weights
-from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method
+from nstyle import images, tiles, weights
+from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method, parse_memory
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
-from nstyle.losses import FeatureMaps, GramMatrices
+from nstyle.losses import GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import Course, Method, Stopping, blank_course
@@ -37,6 +37,11 @@ from nstyle.transfer import (
     style_target,
 )
 from nstyle.vgg import Params
+
+_PICTURE_BYTES = 12  # of a pixel
+
+#: Pictures that a solver keeps besides its history: start, gradient, best one, temporaries.
+_SOLVER_PICTURES = 8
 
 #: Most memory of one evaluation, in bytes a pixel (measured with VGG-16 and VGG-19 up to conv5_1).
 _BYTES_PER_PIXEL = 2600
@@ -66,11 +71,12 @@ class Network:
 
 
 class Size(NamedTuple):
-    """One size of a run: the shapes of the result and of the style picture, and the steps."""
+    """One size of a run: the shapes of the result and of the style picture, steps, and tiles."""
 
     shape: tuple[int, ...]
     style_shape: tuple[int, ...] | None
     steps: int
+    tile: int | None = None
 
 
 class Plan(NamedTuple):
@@ -217,10 +223,10 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     content = _content(config, structure, pictures)
     style = _style(config, structure, pictures, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    _check_memory(shape)
+    _check_memory(config, shape)
     for name, picture in (("content", content), ("style", style)):
         if picture is not None:
-            _check_memory(picture.shape)
+            _check_memory(config, picture.shape)
             if getattr(structure, f"{name}_layers"):
                 check_size(structure, name, picture.shape)
 
@@ -245,7 +251,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         Picture.of(initial),
         method(config),
         config.tolerance,
-        tuple(_notes(config, network.pixels)),
+        (*_notes(config, network.pixels), *_tile_notes(structure, sizes[-1])),
     )
 
 
@@ -264,7 +270,8 @@ def _sizes(
             return height, width, 3
 
         steps = config.steps if level == 0 else pyramid.steps
-        return Size(scaled(shape), style_shape and scaled(style_shape), steps)
+        own = scaled(shape)
+        return Size(own, style_shape and scaled(style_shape), steps, _tile(config, structure, own))
 
     def large_enough(size: Size) -> bool:
         shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
@@ -280,13 +287,14 @@ def build(planned: Plan) -> Job:
     structure, network = planned.structure, planned.network
 
     def stage(size: Size) -> Stage:
+        shape, style_shape, steps, tile = size
         content, style = planned.content, planned.style
         targets = Targets(
-            {} if content is None else _content_target(structure, network, content, size.shape),
-            {} if style is None else _style_target(structure, network, style, size.style_shape),
+            {} if content is None else _content_target(structure, network, content, shape, tile),
+            {} if style is None else _style_target(structure, network, style, style_shape, tile),
         )
         problem = Problem(network.params, targets, planned.weights)
-        return Stage(problem, size.shape, Stopping(size.steps, planned.tolerance))
+        return Stage(problem, shape, Stopping(steps, planned.tolerance), tile)
 
     return Job(
         structure,
@@ -298,16 +306,31 @@ def build(planned: Plan) -> Job:
 
 @functools.lru_cache(maxsize=8)
 def _content_target(
-    structure: Structure, network: Network, content: Picture, shape: tuple[int, ...]
-) -> FeatureMaps:
-    return content_target(structure, network.params, jnp.asarray(_scaled(content.array, shape)))
+    structure: Structure,
+    network: Network,
+    content: Picture,
+    shape: tuple[int, ...],
+    tile: int | None,
+) -> dict[str, Any]:
+    picture = _scaled(content.array, shape)
+    if tile is not None:
+        scaled = structure.value_range * picture
+        return tiles.content_targets(structure, network.params, scaled, tile)
+    return content_target(structure, network.params, jnp.asarray(picture))
 
 
 @functools.lru_cache(maxsize=64)
 def _style_target(
-    structure: Structure, network: Network, style: Picture, shape: tuple[int, ...]
+    structure: Structure,
+    network: Network,
+    style: Picture,
+    shape: tuple[int, ...],
+    tile: int | None,
 ) -> GramMatrices:
-    return style_target(structure, network.params, jnp.asarray(_scaled(style.array, shape)))
+    picture = _scaled(style.array, shape)
+    if tile is not None:
+        return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
+    return style_target(structure, network.params, jnp.asarray(picture))
 
 
 def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -347,6 +370,15 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
+def _tile_notes(structure: Structure, size: Size) -> Iterator[str]:
+    if size.tile is not None:
+        need = tiles.estimate(structure, size.shape, size.tile)
+        yield (
+            f"{size.shape[1]} x {size.shape[0]} pixels by tiles of {size.tile}: an evaluation takes"
+            f" about {need / 2**30:.1f} GiB"
+        )
+
+
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
     """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
     return coarse_to_fine(job.structure, job.stages, job.initial, job.method, resume)
@@ -354,7 +386,7 @@ def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
 
 def blank_course_of(job: Job, stage: int) -> Course:
     """Returns the structure of the courses of a job's stage; see `solver.blank_course`."""
-    problem, shape, stopping = job.stages[stage]
+    problem, shape, stopping, _ = job.stages[stage]
     image = jnp.broadcast_to(jnp.zeros((), job.initial.dtype), shape)
     value_range = job.structure.value_range
     return blank_course(objective(job.structure), image, problem, job.method, stopping, value_range)
@@ -503,7 +535,27 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     return LossWeights(shares["content"], shares["style"], config.tv_weight)
 
 
-def _check_memory(shape: tuple[int, ...]) -> None:
+def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
+    """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
+    if config.tile is not None or config.memory is None:
+        return config.tile
+    allowed, history = parse_memory(config.memory), config.solver.get("history_size", 0)
+    pixels = shape[0] * shape[1]
+    solver = _PICTURE_BYTES * pixels * (2 * history + _SOLVER_PICTURES)
+    if solver > allowed:
+        raise NstyleError(
+            f"memory: {config.memory} is less than the solver's {solver / 2**30:.1f} GiB at"
+            f" {shape[1]} x {shape[0]} pixels with solver.history_size={history}; a smaller"
+            " history takes less"
+        )
+    if tiles.PROGRAM_BYTES + _BYTES_PER_PIXEL * pixels + solver <= allowed:
+        return None
+    return tiles.tile_for(structure, shape, allowed - solver)
+
+
+def _check_memory(config: DictConfig, shape: tuple[int, ...]) -> None:
+    if config.memory is not None or config.tile is not None:
+        return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     need = _BYTES_PER_PIXEL * pixels
@@ -511,5 +563,6 @@ def _check_memory(shape: tuple[int, ...]) -> None:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(
             f"size: {shape[1]} x {shape[0]} pixels need about {need / 2**30:.0f} GiB of memory,"
-            f" this machine has {have / 2**30:.0f} GiB (the largest long side that fits is {fits})"
+            f" this machine has {have / 2**30:.0f} GiB (the largest long side that fits is {fits};"
+            " memory=8GiB and the like evaluates larger ones by tiles)"
         )

@@ -46,6 +46,7 @@ _DECIDING_MODULES = (
     "layers",
     "losses",
     "vgg",
+    "tiles",
     "weights",
     "images",
     "objective",

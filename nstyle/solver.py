@@ -30,6 +30,23 @@ with warnings.catch_warnings():
 Objective = Callable[[Image, Any], tuple[Scalar, Any]]
 
 
+#: (picture, traced arguments) -> ((value, auxiliary output), gradient).
+ValueAndGrad = Callable[[Image, Any], tuple[tuple[Scalar, Any], Any]]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An objective too large for one compiled program: Python evaluates it between two.
+
+    Attributes:
+      value_and_grad: (picture, arguments) -> ((value, auxiliary output), gradient).
+      like: the same as a function that can be traced, for its shapes and dtypes.
+    """
+
+    value_and_grad: ValueAndGrad
+    like: Objective
+
+
 @dataclass(frozen=True)
 class LBFGS:
     """Limited-memory BFGS with unit steps (Nocedal and Wright 2006, algorithm 7.5).
@@ -194,7 +211,7 @@ class Stopping(NamedTuple):
 
 
 def minimize(
-    objective: Objective,
+    objective: Objective | Outside,
     image: Image,
     args: Any,
     method: Method = LBFGS(),
@@ -210,15 +227,15 @@ def minimize(
     `stop` set. The picture is not confined to its range.
 
     Args:
-      objective: a hashable function (value, aux) of the picture and `args`; compiled once per
-        objective, method and shapes.
+      objective: a hashable function (value, aux) of the picture and `args`, compiled once per
+        objective, method and shapes; or one that is evaluated outside.
       image: where to start, float32 in [0, `value_range`].
       args: traced arguments of the objective.
       method: `LBFGS`, `Adam` or `SGD`.
       stopping: limits.
       value_range: the value of white.
       resume: the course of an earlier iteration, with the same arguments; goes on with the step
-        after it, as if it had never stopped.
+        after it, as if it had never stopped, and yields nothing where that was the last.
 
     Raises:
       NstyleError: the loss or its gradient is not finite at the start.
@@ -256,7 +273,7 @@ def minimize(
 
 
 def blank_course(
-    objective: Objective,
+    objective: Objective | Outside,
     image: Image,
     args: Any,
     method: Method,
@@ -267,7 +284,8 @@ def blank_course(
 
     A saved course is read into it; the arguments are those of `minimize`.
     """
-    start = compile_steps(objective, method, value_range).start
+    traced = objective.like if isinstance(objective, Outside) else objective
+    start = compile_steps(traced, method, value_range).start
     state = jax.eval_shape(lambda image, args: start(image, args, 1.0), image, args)
     return Course(state, state.image, begun(0.0, 0.0, stopping))
 
@@ -380,9 +398,8 @@ class Rules(NamedTuple):
     armed: Callable[[Image, Any, float], Any]
 
 
-def rules_of(objective: Objective, method: Method, value_range: float = 1.0) -> Rules:
-    """Returns a method's rules for minimising an objective."""
-    value_and_grad = jax.value_and_grad(objective, has_aux=True)
+def rules_of(value_and_grad: ValueAndGrad, method: Method, value_range: float = 1.0) -> Rules:
+    """Returns a method's rules for minimising the function that `value_and_grad` evaluates."""
     match method:
         case LBFGS():
             return _lbfgs(value_and_grad, method, value_range)
@@ -397,15 +414,22 @@ def rules_of(objective: Objective, method: Method, value_range: float = 1.0) -> 
 
 
 @functools.lru_cache(maxsize=32)
-def compile_steps(objective: Objective, method: Method, value_range: float = 1.0) -> Steps:
+def compile_steps(
+    objective: Objective | Outside, method: Method, value_range: float = 1.0
+) -> Steps:
     """Returns the compiled functions of a method, the same ones for the same arguments."""
-    rules = rules_of(objective, method, value_range)
+    if isinstance(objective, Outside):
+        rules = rules_of(_as_found, method, value_range)
+    else:
+        rules = rules_of(jax.value_and_grad(objective, has_aux=True), method, value_range)
 
     def optimisation_step(image: Image, memory: Any, args: Any) -> State:
         return rules.step(image, memory, args)
 
     # The memory is updated in place: copying a history of 50 pictures would cost more than 5 %.
-    compiled = jax.jit(optimisation_step, donate_argnums=1)
+    compiled: Callable[..., State] = jax.jit(optimisation_step, donate_argnums=1)
+    if isinstance(objective, Outside):
+        compiled = _around(objective, rules, compiled)
 
     def start(image: Image, args: Any, scale: float) -> State:
         state = compiled(image, rules.blank(image), args)
@@ -418,6 +442,27 @@ def compile_steps(objective: Objective, method: Method, value_range: float = 1.0
         return state._replace(memory=rules.armed(state.image, state.memory, 1.0))
 
     return Steps(start, step, forget)
+
+
+def _as_found(image: Image, found: Any) -> Any:
+    """Stands for an evaluation that was made outside: its results are the arguments."""
+    return found
+
+
+def _around(
+    objective: Outside, rules: Rules, judge: Callable[..., State]
+) -> Callable[[Image, Any, Any], State]:
+    """Returns a step that moves in one compiled call, evaluates outside, and judges in another."""
+    move = jax.jit(lambda image, memory, nothing: rules.step(image, memory, nothing).image)
+
+    def step(image: Image, memory: Any, args: Any) -> State:
+        shapes = jax.eval_shape(jax.value_and_grad(objective.like, has_aux=True), image, args)
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        moved = move(image, memory, nothing)
+        found = objective.value_and_grad(moved, args)
+        return judge(image, memory, found)._replace(image=moved)
+
+    return step
 
 
 def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float) -> Rules:

@@ -6,13 +6,14 @@ Everything here works on arrays; `job` puts files and configs around it.
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nstyle import tiles
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import stride
 from nstyle.losses import FeatureMaps, GramMatrices, Image
@@ -25,7 +26,7 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
-from nstyle.solver import LBFGS, Course, Iteration, Method, Objective, Stopping, minimize
+from nstyle.solver import LBFGS, Course, Iteration, Method, Objective, Outside, Stopping, minimize
 from nstyle.vgg import MEAN_PIXEL, Params
 
 DISTRIBUTIONS = ("uniform", "normal")
@@ -141,6 +142,16 @@ def objective(structure: Structure) -> Objective:
     return functools.partial(evaluate, structure)
 
 
+@functools.lru_cache(maxsize=64)
+def tiled_objective(structure: Structure, tile: int) -> Outside:
+    """Returns the same objective evaluated by tiles; see `tiles.value_and_grad`."""
+
+    def value_and_grad(image: Image, problem: Problem) -> Any:
+        return tiles.value_and_grad(structure, image, problem, tile)
+
+    return Outside(value_and_grad, objective(structure))
+
+
 def transfer(
     structure: Structure,
     problem: Problem,
@@ -148,6 +159,7 @@ def transfer(
     method: Method = LBFGS(),  # noqa: B008, frozen
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     resume: Course | None = None,
+    tile: int | None = None,
 ) -> Iterator[Iteration]:
     """Optimises a picture; see `solver.minimize`.
 
@@ -158,6 +170,7 @@ def transfer(
       method: the solver.
       stopping: limits.
       resume: the course of an earlier iteration to go on from.
+      tile: edge of the tiles by which the picture is evaluated; None evaluates it whole.
 
     Raises:
       NstyleError: the picture is too small, or of another shape than the content picture.
@@ -171,9 +184,8 @@ def transfer(
                 f" picture's size: {layer} has {seen[0]} x {seen[1]} positions instead of"
                 f" {target.shape[0]} x {target.shape[1]}"
             )
-    return minimize(
-        objective(structure), initial, problem, method, stopping, structure.value_range, resume
-    )
+    function = objective(structure) if tile is None else tiled_objective(structure, tile)
+    return minimize(function, initial, problem, method, stopping, structure.value_range, resume)
 
 
 class Stage(NamedTuple):
@@ -183,11 +195,13 @@ class Stage(NamedTuple):
       problem: from `prepare`, with the pictures at this size.
       shape: of the picture, (height, width, 3).
       stopping: limits.
+      tile: see `transfer`.
     """
 
     problem: Problem
     shape: tuple[int, ...]
     stopping: Stopping
+    tile: int | None = None
 
 
 class Standing(NamedTuple):
@@ -248,7 +262,9 @@ def coarse_to_fine(
         if image.shape != stage.shape:
             image = jax.image.resize(image, stage.shape, "cubic")
         end = course  # of a stage that had just ended
-        for iteration in transfer(structure, stage.problem, image, method, stage.stopping, course):
+        for iteration in transfer(
+            structure, stage.problem, image, method, stage.stopping, course, stage.tile
+        ):
             end = iteration.course
             yield Moment(
                 first + iteration.step,

@@ -1,0 +1,70 @@
+"""Runs by tiles: the same as whole, chosen by the memory that is allowed."""
+
+import numpy as np
+import pytest
+
+from nstyle.config import compose, parse_memory
+from nstyle.errors import NstyleError
+from nstyle.job import blank_course_of, build, plan, row, run
+
+
+@pytest.fixture
+def small(pictures):
+    names = {name: str(pictures / f"{name}.png") for name in ("content", "style")}
+    layers = {"style_layers": ["conv1_1", "conv2_1"], "content_layers": ["conv2_2"]}
+    return {"size": 48, "style_size": 40, "steps": 4, "init": "noise", **names, **layers}
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_a_run_by_tiles_is_the_run(small, solver):
+    """Rounding grows with the steps; the first ones agree closely."""
+    traces = []
+    for tile in (None, 16):
+        job = build(plan(compose(**small, solver=solver, tile=tile)))
+        traces.append([row(moment, job) for moment in run(job)])
+    whole, tiled = traces
+    assert len(whole) == len(tiled) == 5
+    for first, second in zip(whole, tiled, strict=True):
+        for key in first:
+            np.testing.assert_allclose(second[key], first[key], rtol=1e-3, err_msg=key)
+    np.testing.assert_allclose(tiled[0]["loss"], whole[0]["loss"], rtol=1e-5)
+    assert tiled[-1]["loss"] < tiled[0]["loss"]
+
+
+def test_a_run_by_tiles_goes_on_where_it_stopped(small):
+    import jax
+
+    job = build(plan(compose(**small, tile=16)))
+    kept = [(row(moment, job), jax.device_get(moment.standing)) for moment in run(job)]
+    assert jax.tree.structure(blank_course_of(job, 0)) == jax.tree.structure(kept[0][1].course)
+    rest = [row(moment, job) for moment in run(job, kept[2][1])]
+    assert rest == [numbers for numbers, _ in kept[3:]]
+
+
+def test_memory_decides_on_tiles(small, monkeypatch):
+    """With little memory allowed large pictures go by tiles, small ones never."""
+    from nstyle import job
+
+    monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
+    large = small | {"steps": 1, "solver.history_size": 4}
+    tiles = {
+        memory: plan(compose(**large, memory=memory)).sizes[-1].tile
+        for memory in ("2GiB", "3GiB", "20GiB")
+    }
+    assert tiles["20GiB"] is None
+    assert tiles["2GiB"] <= tiles["3GiB"]
+    with pytest.raises(NstyleError, match="history_size=4; a smaller history"):
+        plan(compose(**large, memory="500MiB"))
+    with pytest.raises(NstyleError, match="more than the .* allowed; at most"):
+        plan(compose(**large, memory="1.2GiB"))
+
+
+def test_amounts_of_memory():
+    assert [parse_memory(text) for text in ("4GiB", "1.5 GB", "800MiB")] == [
+        4 * 2**30,
+        1_500_000_000,
+        800 * 2**20,
+    ]
+    for wrong in ("4", "many", "4GiBs", "-1GiB"):
+        with pytest.raises(NstyleError, match="is not an amount"):
+            parse_memory(wrong)
