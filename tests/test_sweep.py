@@ -15,6 +15,7 @@ from nstyle.runs import finished as finished_run
 
 SMALL = ["size=32", "steps=2", "style_size=32", "scores=false"]
 EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+EXPERIMENTS.remove("search-weights")  # asks for results between its runs
 
 
 def results(folder):
