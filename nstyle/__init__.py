@@ -9,7 +9,9 @@
     weights     pretrained weights: sources, checks, conversion
     scores      distances by what is not optimised
     objective   the total loss from static structure and traced numbers
+    tiles       the total loss and its gradient by tiles, for large pictures
     solver      L-BFGS, Adam, gradient descent with a safeguard
+    batch       many pictures of one structure optimised together
     transfer    targets, noise, the optimisation of one picture
     images      reading and writing pictures
     config      settings: schema, composition, checks

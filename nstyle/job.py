@@ -16,6 +16,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import images, tiles, weights
+from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method, parse_memory
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
@@ -42,9 +43,6 @@ _PICTURE_BYTES = 12  # of a pixel
 
 #: Pictures that a solver keeps besides its history: start, gradient, best one, temporaries.
 _SOLVER_PICTURES = 8
-
-#: Most memory of one evaluation, in bytes a pixel (measured with VGG-16 and VGG-19 up to conv5_1).
-_BYTES_PER_PIXEL = 2600
 
 
 @dataclass(frozen=True)
@@ -548,9 +546,12 @@ def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> i
             f" {shape[1]} x {shape[0]} pixels with solver.history_size={history}; a smaller"
             " history takes less"
         )
-    if tiles.PROGRAM_BYTES + _BYTES_PER_PIXEL * pixels + solver <= allowed:
+    if tiles.PROGRAM_BYTES + EVALUATION_BYTES * pixels + solver <= allowed:
         return None
-    return tiles.tile_for(structure, shape, allowed - solver)
+    try:
+        return tiles.tile_for(structure, shape, allowed - solver)
+    except NstyleError as error:
+        raise NstyleError(f"{error} beside the solver's {solver / 2**30:.2f} GiB") from error
 
 
 def _check_memory(config: DictConfig, shape: tuple[int, ...]) -> None:
@@ -558,7 +559,7 @@ def _check_memory(config: DictConfig, shape: tuple[int, ...]) -> None:
         return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need = _BYTES_PER_PIXEL * pixels
+    need = EVALUATION_BYTES * pixels
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

@@ -56,7 +56,7 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     with pytest.raises(NstyleError, match="history_size=4; a smaller history"):
         plan(compose(**large, memory="500MiB"))
     with pytest.raises(NstyleError, match="more than the .* allowed; at most"):
-        plan(compose(**large, memory="1.2GiB"))
+        plan(compose(**large, memory="1.7GiB"))
 
 
 def test_amounts_of_memory():
