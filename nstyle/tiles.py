@@ -71,7 +71,7 @@ class _Block(NamedTuple):
     """The static part of a block's work: what its compiled programs depend on.
 
     Attributes:
-      structure: the objective.
+      structure: the objective but for its reductions and normalisations.
       layers: the block's convolutions, up to the last one needed.
       tile: height and width of a tile in positions of the block, even.
     """
@@ -171,20 +171,24 @@ def value_and_grad(
 
     Args:
       structure: static part of the objective.
-      image: RGB in [0, `structure.value_range`].
+      image: RGB in [0, `structure.value_range`], at least `structure.minimum_size` on each side.
       problem: weights of the network, targets, weights of the terms. Content targets in NumPy
         arrays, as `content_targets` makes them, stay where they are.
       tile: edge of the first block's tiles in pixels; see `tile_for`.
 
+    Returns:
+      As of `jax.value_and_grad`, the gradient as a NumPy array.
+
     Raises:
-      NstyleError: the tile has less than two pixels.
+      NstyleError: the tile has less than two pixels, or the picture is not of the size that the
+        content targets were made of.
     """
     params, targets, weights = problem
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
         _check_target(layer, target, image.shape)
     blocks = _blocks(structure, image.shape, tile)
-    inputs, gates = [np.asarray(image)], []
+    inputs, gates = [np.asarray(image, np.float32)], []
     total = _Sums({}, {})
     for part in blocks:
         sums, maps = _forward(part, params, inputs[-1], content)
@@ -333,7 +337,7 @@ def _targets(
     structure: Structure, params: Params, image: Image | Map, tile: int
 ) -> Iterator[tuple[_Sums, _Maps]]:
     """Runs the network block by block as far as the structure's layers go."""
-    inputs = np.asarray(image)
+    inputs = np.asarray(image, np.float32)
     for part in _blocks(structure, image.shape, tile):
         sums, maps = _forward(part, params, inputs, None)
         yield sums, maps
@@ -348,6 +352,15 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
     """
     if tile < 2:
         raise NstyleError(f"tile: {tile} is not at least 2 pixels")
+    # Without reductions and normalisations: tiles do not read them, so they compile nothing again.
+    structure = Structure(
+        structure.network,
+        structure.pooling,
+        structure.pixels,
+        structure.content_layers,
+        structure.style_layers,
+        value_range=structure.value_range,
+    )
     names = layer_names(structure.network)
     needed = names[: names.index(deepest(structure.layers, structure.network)) + 1]
     blocks = []
