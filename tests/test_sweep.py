@@ -10,6 +10,7 @@ import pytest
 from conftest import command
 from hydra.core.plugins import Plugins
 
+from nstyle import job
 from nstyle.config import config_dir
 from nstyle.runs import finished as finished_run
 
@@ -42,11 +43,15 @@ def pictures_of(folder):
 
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
     sweep = ["-m", *given, *SMALL, "size=40", "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
+    for cached in (job._content_target, job._style_target):
+        cached.cache_clear()
     status, out, err = nstyle_here(*sweep, "init=noise")
     assert (status, len(out.splitlines())) == (0, 9), err
     found = results(tmp_path)
     assert list(found)[:3] == [("avg", "1000", "0"), ("avg", "1000", "1"), ("avg", "10000", "0")]
     assert sum(result["compiles"] for result in found.values()) == 2
+    for cached in (job._content_target, job._style_target):
+        assert cached.cache_info().misses == 2, "targets are computed once for each pooling"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*-*/*")}
     assert len(before) == 8 * 4
     status, out, err = nstyle_here(*sweep, "init=noise")
