@@ -3,11 +3,12 @@
     python experiments/benchmarks/sweep.py [--size 96] [--steps 200]
 
 Runs the sweep as a user does, in a process of its own with an empty store and an empty compilation
-cache, then times the bare jitted `value_and_grad` of both poolings in this one. Everything that is
+cache; before and after, the bare jitted `value_and_grad` of both poolings is timed here. Everything that is
 not evaluations times their bare time counts as overhead: start, imports, planning, compilation,
 solver, writing, scores.
 """
 
+import argparse
 import dataclasses
 import json
 import os
@@ -26,8 +27,11 @@ from nstyle.objective import Structure
 from nstyle.transfer import objective
 
 
-def bare_seconds(structure: Structure, problem: object, image: jax.Array, rounds: int) -> float:
+def bare_seconds(pooling: str, options: argparse.Namespace, rounds: int = 40) -> float:
     """Returns the median time of a bare evaluation."""
+    structure = dataclasses.replace(Structure(), pooling=pooling)
+    problem, start = common.default_problem(options, structure)
+    image = jnp.asarray(start)
     value_and_grad = jax.jit(jax.value_and_grad(objective(structure), has_aux=True))
     jax.block_until_ready(value_and_grad(image, problem))
     times = []
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
 
+    bare = {pooling: [bare_seconds(pooling, options)] for pooling in ("avg", "max")}
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-c", "from nstyle.cli import main; main()", "-m"),
