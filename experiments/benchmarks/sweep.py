@@ -3,9 +3,9 @@
     python experiments/benchmarks/sweep.py [--size 96] [--steps 200]
 
 Runs the sweep as a user does, in a process of its own with an empty store and an empty compilation
-cache; before and after, the bare jitted `value_and_grad` of both poolings is timed here. Everything that is
-not evaluations times their bare time counts as overhead: start, imports, planning, compilation,
-solver, writing, scores.
+cache; before and after, the bare jitted `value_and_grad` of both poolings is timed here. Everything
+that is not evaluations times their bare time counts as overhead: start, imports, planning,
+compilation, solver, writing, scores.
 """
 
 import argparse
@@ -61,14 +61,12 @@ def main() -> None:
         wall = time.perf_counter() - began
         results = [json.loads(path.read_text()) for path in Path(folder).glob("runs/*/result.json")]
 
-    evaluations = dict.fromkeys(("avg", "max"), 0)
-    for result in results:
-        evaluations[result["config"]["pooling"]] += result["steps"] + 1
     network = 0.0
-    for pooling, count in evaluations.items():
-        structure = dataclasses.replace(Structure(), pooling=pooling)
-        problem, start = common.default_problem(options, structure)
-        network += count * bare_seconds(structure, problem, jnp.asarray(start), rounds=40)
+    for pooling, times in bare.items():
+        times.append(bare_seconds(pooling, options))
+        of_pooling = [result for result in results if result["config"]["pooling"] == pooling]
+        evaluations = sum(result["steps"] + 1 for result in of_pooling)
+        network += evaluations * statistics.mean(times)
     compiles = sum(result["compiles"] for result in results)
     overhead = 1 - network / wall
     print(
