@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from nstyle.errors import NstyleError
-from nstyle.layers import deepest, kernel_shape, layer_names, stride, width
+from nstyle.layers import kernel_shape, needed, stride, width
 from nstyle.losses import Image
 from nstyle.objective import Structure
 from nstyle.solver import (
@@ -268,8 +268,7 @@ def shared_bytes(structure: Structure) -> int:
 
     The turned kernels take the gradient back through the convolutions.
     """
-    names = layer_names(structure.network)
-    used = names[: names.index(deepest(structure.layers, structure.network)) + 1]
+    used = needed(structure.layers, structure.network)
     return sum(2 * _FLOAT_BYTES * math.prod(kernel_shape(name, structure.network)) for name in used)
 
 

@@ -72,6 +72,12 @@ def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
     return (3, 3, inputs, width(layer))
 
 
+def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
+    """Returns the convolutions that `layers` need: all of `network` up to the deepest of them."""
+    names = layer_names(network)
+    return names[: names.index(deepest(layers, network)) + 1]
+
+
 def deepest(layers: tuple[str, ...], network: str) -> str:
     """Returns the layer of `layers` that comes last in `network`."""
     return max(layers, key=layer_names(network).index)

@@ -17,7 +17,6 @@ import csv
 import functools
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import platform
@@ -194,17 +193,14 @@ class Trace:
     """
 
     def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
-        self.rows = list(rows)
-        start = io.StringIO()
-        if self.rows:
-            writer = csv.DictWriter(start, list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        write_atomic(path, start.getvalue().encode())
+        self.rows: list[Row] = []
         try:
-            self._file = path.open("a", newline="")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", newline="")
         except OSError as error:
             raise NstyleError(f"cannot write {path}: {error.strerror}") from error
+        for row in rows:
+            self.append(row)
 
     def append(self, row: Row) -> None:
         """Writes a row; the first one names the columns."""

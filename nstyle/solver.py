@@ -453,12 +453,16 @@ def _around(
     objective: Outside, rules: Rules, judge: Callable[..., State]
 ) -> Callable[[Image, Any, Any], State]:
     """Returns a step that moves in one compiled call, evaluates outside, and judges in another."""
-    move = jax.jit(lambda image, memory, nothing: rules.step(image, memory, nothing).image)
+
+    @jax.jit
+    def move(image: Image, memory: Any, args: Any) -> Image:
+        # Where a step leads does not depend on what is found there; only its shapes are needed.
+        shapes = jax.eval_shape(jax.value_and_grad(objective.like, has_aux=True), image, args)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return rules.step(image, memory, nothing).image
 
     def step(image: Image, memory: Any, args: Any) -> State:
-        shapes = jax.eval_shape(jax.value_and_grad(objective.like, has_aux=True), image, args)
-        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        moved = move(image, memory, nothing)
+        moved = move(image, memory, args)
         found = objective.value_and_grad(moved, args)
         return judge(image, memory, found)._replace(image=moved)
 

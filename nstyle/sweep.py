@@ -211,7 +211,8 @@ def plan_members(
             values = " ".join(_settings(job, swept).values())
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
-    for job, config, added in zip(jobs, configs, _shared_layers(configs, plans), strict=True):
+    shared_layers = _shared_layers(configs, plans)
+    for job, config, planned, added in zip(jobs, configs, plans, shared_layers, strict=True):
         together = OmegaConf.merge(config, added)
         assert isinstance(together, DictConfig)
         kept = [override for override in job if override.partition("=")[0] not in added]
@@ -221,7 +222,7 @@ def plan_members(
                 (*kept, *extra),
                 _settings(job, swept),
                 together,
-                folder_of(together, plan(together)),
+                folder_of(together, plan(together) if added else planned),
             )
         )
     return members
@@ -302,11 +303,7 @@ def place_of(frozen: Path) -> Place:
     members = json.loads((folder / "sweep.json").read_text())["runs"]
     results = {member["folder"]: runs.finished(folder / member["folder"]) for member in members}
     seconds = [result["seconds"] for result in results.values() if result is not None]
-    (settings,) = {
-        json.dumps(member["settings"])
-        for member in members
-        if Path(member["folder"]).name == frozen.stem
-    }
-    label = " ".join(f"{key}={value}" for key, value in json.loads(settings).items())
+    own = next(member for member in members if Path(member["folder"]).name == frozen.stem)
+    label = " ".join(f"{key}={value}" for key, value in own["settings"].items())
     mean = sum(seconds) / len(seconds) if seconds else None
     return Place(len(seconds), len(results), label, mean)

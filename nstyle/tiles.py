@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from nstyle.errors import NstyleError
-from nstyle.layers import block, deepest, kernel_shape, layer_names, stride, width
+from nstyle.layers import block, deepest, kernel_shape, needed, stride, width
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
     GRAM_NORMALIZATIONS,
@@ -317,14 +317,14 @@ def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:
         height, width_ = (max(least, round(side * long / longest)) for side in shape[:2])
         return height, width_
 
-    def needed(long: int) -> int:
+    def taken(long: int) -> int:
         return estimate(structure, scaled(long), smallest)
 
-    fitting = bisect.bisect_right(range(least, longest), budget, key=needed)
+    fitting = bisect.bisect_right(range(least, longest), budget, key=taken)
     height, width_ = scaled(least + fitting - 1)
     fits = f"at most {width_} x {height} fit" if fitting else "no size fits"
     raise NstyleError(
-        f"memory: {shape[1]} x {shape[0]} pixels take {_gib(needed(longest))} by tiles of"
+        f"memory: {shape[1]} x {shape[0]} pixels take {_gib(taken(longest))} by tiles of"
         f" {smallest} pixels, more than the {_gib(budget)} allowed; {fits}"
     )
 
@@ -361,11 +361,10 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
         structure.style_layers,
         value_range=structure.value_range,
     )
-    names = layer_names(structure.network)
-    needed = names[: names.index(deepest(structure.layers, structure.network)) + 1]
+    names = needed(structure.layers, structure.network)
     blocks = []
-    for number in range(1, block(needed[-1]) + 1):
-        layers = tuple(name for name in needed if block(name) == number)
+    for number in range(1, block(names[-1]) + 1):
+        layers = tuple(name for name in names if block(name) == number)
         edge = max(2, int(tile / math.sqrt(width(layers[0]) / width("conv1_1"))) // 2 * 2)
         rows, columns = (
             2 * math.ceil(length / math.ceil(length / edge) / 2)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nstyle.layers import block, deepest, layer_names, width
+from nstyle.layers import block, layer_names, needed, width
 from nstyle.losses import FeatureMaps, Features, Image
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name.
@@ -60,18 +60,15 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
-        last = deepest(self.layers, self.network)
         features: FeatureMaps = {}
         current_block = 1
-        for name in layer_names(self.network):
+        for name in needed(self.layers, self.network):
             if block(name) != current_block:
                 x = POOLINGS[self.pooling](x)
                 current_block = block(name)
             x = nn.relu(convolution(name)(x))
             if name in self.layers:
                 features[name] = x
-            if name == last:
-                break
         return features
 
 
@@ -111,9 +108,7 @@ def vgg_features(
     Returns:
       Arrays of shape (height // stride, width // stride, channels), none negative.
     """
-    last = deepest(layers, network)
-    names = layer_names(network)
-    used = {name: params[name] for name in names[: names.index(last) + 1]}
+    used = {name: params[name] for name in needed(layers, network)}
     module = VGG(network, pooling, layers)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)

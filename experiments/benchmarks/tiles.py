@@ -22,13 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nstyle import tiles, weights
 from nstyle.objective import LossWeights, Problem, Structure, Targets
-from nstyle.runs import environment
 from nstyle.transfer import equal_weights, objective
 
 STRUCTURE = Structure()
@@ -64,9 +64,7 @@ def main() -> None:
                 row["estimated_gib"] = round(tiles.estimate(STRUCTURE, shape, tile) / 2**30, 2)
             rows.append(row)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    if options.json:
-        results = {"rows": rows, "environment": environment()}
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    common.write(options.json, {"rows": rows})
 
 
 def measured(kind: str, size: int, tile: int, rounds: int) -> dict[str, Any]:
