@@ -240,7 +240,11 @@ def test_estimate_counts_maps():
 @pytest.mark.slow
 @pytest.mark.parametrize("tile", [128, 512])
 def test_estimate_is_near_the_measured_peak(tile):
-    """In a fresh process, as the allocator keeps what others have freed."""
+    """In a fresh process, as the allocator keeps what others have freed.
+
+    The bound that a run trusts is the upper one; below it, XLA's own choice of
+    convolution scratch moves the peak by a third from one processor to another.
+    """
     if not Path("/proc/self/status").exists():
         pytest.skip("the system tells no peak of a process alone: ru_maxrss begins at the parent's")
     program = f"""
@@ -263,7 +267,7 @@ print(peak, tiles.estimate(structure, image.shape, {tile}))
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout
     peak, estimated = map(int, output.split())
-    assert 0.7 < peak / estimated < 1.1
+    assert 0.5 < peak / estimated < 1.1
 
 
 def test_tile_for_keeps_to_the_budget():
