@@ -51,6 +51,7 @@ class PyramidConfig:
     factor: float = MISSING
     steps: int = MISSING
     least: int = MISSING
+    noise: float = MISSING
 
 
 @dataclass
@@ -364,6 +365,7 @@ def check(config: DictConfig) -> None:
     _check_number("pyramid.factor", values["pyramid"]["factor"], 1.1, 16.0)
     _check_number("pyramid.steps", values["pyramid"]["steps"], 1, 1_000_000)
     _check_number("pyramid.least", values["pyramid"]["least"], 1, math.inf)
+    _check_number("pyramid.noise", values["pyramid"]["noise"], 0, 1)
     for key in ("low", "high", "mean", "std"):
         _check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
     _check_any_weight(values)

@@ -25,6 +25,7 @@ from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import Course, Method, Stopping, blank_course
 from nstyle.transfer import (
+    Detail,
     Moment,
     Noise,
     Stage,
@@ -89,6 +90,8 @@ class Plan(NamedTuple):
       sizes: from the coarsest to that of the result.
       initial: the first picture, of the coarsest size.
       method: the solver.
+      detail: standard deviation, in parts of white, and seed of the noise that a picture gets when
+        it is scaled up.
       tolerance: see `solver.Stopping`.
       notes: what the user should know, a line each.
     """
@@ -101,6 +104,7 @@ class Plan(NamedTuple):
     sizes: tuple[Size, ...]
     initial: Picture
     method: Method
+    detail: tuple[float, int]
     tolerance: float
     notes: tuple[str, ...]
 
@@ -120,12 +124,14 @@ class Job(NamedTuple):
       stages: a problem for each size, from the coarsest to that of the result.
       initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
       method: the solver.
+      detail: see `transfer.coarse_to_fine`.
     """
 
     structure: Structure
     stages: tuple[Stage, ...]
     initial: jax.Array
     method: Method
+    detail: Detail | None
 
     @property
     def steps(self) -> int:
@@ -248,6 +254,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         sizes,
         Picture.of(initial),
         method(config),
+        (config.pyramid.noise, config.seed),
         config.tolerance,
         (*_notes(config, network.pixels), *_tile_notes(structure, sizes[-1])),
     )
@@ -267,8 +274,9 @@ def _sizes(
             height, width = (round(side / pyramid.factor**level) for side in shape[:2])
             return height, width, 3
 
-        steps = config.steps if level == 0 else pyramid.steps
         own = scaled(shape)
+        coarse = min(config.steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
+        steps = coarse if level else config.steps
         return Size(own, style_shape and scaled(style_shape), steps, _tile(config, structure, own))
 
     def large_enough(size: Size) -> bool:
@@ -283,6 +291,7 @@ def _sizes(
 def build(planned: Plan) -> Job:
     """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
     structure, network = planned.structure, planned.network
+    std, seed = planned.detail
 
     def stage(size: Size) -> Stage:
         shape, style_shape, steps, tile = size
@@ -299,6 +308,7 @@ def build(planned: Plan) -> Job:
         tuple(stage(size) for size in planned.sizes),
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.method,
+        Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
     )
 
 
@@ -379,7 +389,7 @@ def _tile_notes(structure: Structure, size: Size) -> Iterator[str]:
 
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
     """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
-    return coarse_to_fine(job.structure, job.stages, job.initial, job.method, resume)
+    return coarse_to_fine(job.structure, job.stages, job.initial, job.method, job.detail, resume)
 
 
 def blank_course_of(job: Job, stage: int) -> Course:

@@ -236,31 +236,59 @@ class Moment(NamedTuple):
     iteration: Iteration
 
 
+class Detail(NamedTuple):
+    """White noise in place of the detail that a picture lacks once it is scaled up.
+
+    Attributes:
+      std: in the units of the picture's pixels.
+      key: each stage draws its own noise from it.
+    """
+
+    std: Float[Array, ""] | float
+    key: PRNGKeyArray
+
+
+def scaled_up(
+    image: Image, shape: tuple[int, ...], detail: Detail | None, stage: int
+) -> Float[Array, "larger_h larger_w 3"]:
+    """Returns where a stage starts: the picture of the one before at its shape, with noise.
+
+    A smooth picture is a poor start, as every style has detail: with some noise, of whichever kind,
+    the steps that a size needs are fewer by a tenth.
+    """
+    image = jax.image.resize(image, shape, "cubic")
+    if detail is None:
+        return image
+    return image + detail.std * jax.random.normal(jax.random.fold_in(detail.key, stage), shape)
+
+
 def coarse_to_fine(
     structure: Structure,
     stages: Sequence[Stage],
     initial: Image,
     method: Method = LBFGS(),  # noqa: B008, frozen
+    detail: Detail | None = None,
     resume: Standing | None = None,
 ) -> Iterator[Moment]:
     """Optimises a picture at one size after another, each from the one before, scaled up.
 
     The best picture of a stage is where the next one starts (Gatys et al. 2017, arXiv 1611.07865,
     go from low to high resolution so), with a solver that has forgotten all: its curvature was that
-    of another problem.
+    of another problem, and taken over to the next size it makes steps worse, not better.
 
     Args:
       structure: static part of the objective, the same for all stages.
       stages: from the coarsest; the last one's pictures have the size of the result.
       initial: where the first one starts, of its shape.
       method: the solver.
+      detail: noise for each picture that was scaled up; None adds none.
       resume: where an earlier run with the same arguments stood.
     """
     begun, first, course = resume if resume is not None else (0, 0, None)
     image = initial if course is None else jnp.asarray(course.best_image)
     for number, stage in list(enumerate(stages))[begun:]:
         if image.shape != stage.shape:
-            image = jax.image.resize(image, stage.shape, "cubic")
+            image = scaled_up(image, stage.shape, detail, number)
         end = course  # of a stage that had just ended
         for iteration in transfer(
             structure, stage.problem, image, method, stage.stopping, course, stage.tile

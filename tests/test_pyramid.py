@@ -9,7 +9,7 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.job import build, plan, row, run
 from nstyle.solver import LBFGS, Stopping
-from nstyle.transfer import Stage, coarse_to_fine, prepare
+from nstyle.transfer import Detail, Stage, coarse_to_fine, prepare, scaled_up
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def small(pictures):
         **{name: str(pictures / f"{name}.png") for name in ("content", "style")},
         **{"size": 48, "style_size": 44, "steps": 4},
         **{"style_layers": ["conv1_1", "conv2_1"], "content_layers": ["conv2_2"]},
-        **{"pyramid.levels": 3, "pyramid.steps": 3, "pyramid.least": 8},
+        **{"pyramid.levels": 3, "pyramid.steps": 3, "pyramid.least": 8, "pyramid.noise": 0.1},
     }
 
 
@@ -26,7 +26,7 @@ def test_sizes_shrink_together_from_that_of_the_result(small):
     planned = plan(compose(**small))
     assert [size.shape for size in planned.sizes] == [(9, 12, 3), (18, 24, 3), (36, 48, 3)]
     assert [size.style_shape for size in planned.sizes] == [(11, 11, 3), (22, 22, 3), (44, 44, 3)]
-    assert [size.steps for size in planned.sizes] == [3, 3, 4]
+    assert [size.steps for size in planned.sizes] == [4, 3, 4]  # 6, were there as many at the end
     assert planned.initial.array.shape == (9, 12, 3)
 
 
@@ -51,22 +51,36 @@ def test_every_start_is_of_the_coarsest_size(small, pictures):
         assert planned.initial.array.shape == planned.sizes[0].shape
 
 
-def test_each_size_starts_from_the_one_before_scaled_up(small):
-    job = build(plan(compose(**small)))
+@pytest.mark.parametrize(("noise", "value_range"), [(0.0, 1.0), (0.1, 1.0), (0.1, 255.0)])
+def test_each_size_starts_from_the_one_before_scaled_up(small, noise, value_range):
+    settings = small | {"pyramid.noise": noise, "value_range": value_range}
+    job = build(plan(compose(**settings)))
     moments = list(run(job))
-    assert [moment.step for moment in moments] == list(range(4 + 4 + 5))
-    assert [moment.last for moment in moments] == [False] * 12 + [True]
+    assert [moment.step for moment in moments] == list(range(5 + 4 + 5))
+    assert [moment.last for moment in moments] == [False] * 13 + [True]
     assert job.steps == moments[-1].step
-    assert [row(moment, job)["size"] for moment in moments] == [12] * 4 + [24] * 4 + [48] * 5
-    for end, start, stage in ((3, 4, 1), (7, 8, 2)):
+    assert [row(moment, job)["size"] for moment in moments] == [12] * 5 + [24] * 4 + [48] * 5
+    for end, start, stage in ((4, 5, 1), (8, 9, 2)):
         scaled = jax.image.resize(
             moments[end].iteration.best_image, job.stages[stage].shape, "cubic"
         )
-        np.testing.assert_array_equal(moments[start].iteration.best_image, scaled)
+        added = np.asarray(moments[start].iteration.best_image - scaled)
         assert moments[start].best_step == start
+        # of 1,296 or more normal numbers the standard deviation is known to 8 % (four sigmas)
+        np.testing.assert_allclose(added.std(), noise * value_range, rtol=0.08, atol=1e-6)
+        assert abs(added.mean()) <= 0.12 * noise * value_range
 
 
-@pytest.mark.parametrize("cut", [0, 3, 5, 7, 11])
+def test_each_seed_and_size_draws_its_own_noise():
+    image = jnp.zeros((8, 8, 3))
+    drawn = [
+        scaled_up(image, (16, 16, 3), Detail(1.0, jax.random.key(seed)), stage)
+        for seed, stage in ((0, 1), (0, 2), (1, 1))
+    ]
+    assert len({float(image.sum()) for image in drawn}) == 3
+
+
+@pytest.mark.parametrize("cut", [0, 4, 5, 7, 12])
 def test_goes_on_in_any_stage_as_if_it_had_never_stopped(small, cut):
     job = build(plan(compose(**small)))
 
