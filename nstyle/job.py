@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,15 +23,17 @@ from nstyle.files import path_exists
 from nstyle.losses import GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
-from nstyle.solver import Course, Method, Stopping, blank_course
+from nstyle.solver import Course, Method, Stopping, blank_course, memory_bytes
 from nstyle.transfer import (
     Detail,
     Moment,
     Noise,
     Stage,
     Standing,
+    Turn,
     check_size,
     coarse_to_fine,
+    coarse_to_fine_batch,
     content_target,
     equal_weights,
     noise_image,
@@ -39,11 +41,6 @@ from nstyle.transfer import (
     style_target,
 )
 from nstyle.vgg import Params
-
-_PICTURE_BYTES = 12  # of a pixel
-
-#: Pictures that a solver keeps besides its history: start, gradient, best one, temporaries.
-_SOLVER_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -114,6 +111,24 @@ class Plan(NamedTuple):
         pictures = {"content": self.content, "style": self.style, "init": self.initial}
         found = {name: picture.digest for name, picture in pictures.items() if picture is not None}
         return found | {"weights": self.network.sha256}
+
+
+class Kind(NamedTuple):
+    """What runs must have in common to be optimised together: all that decides compiled steps.
+
+    Attributes:
+      structure: static part of the objective.
+      network: the weights of the network, which are not copied.
+      method: the solver.
+      tolerance: see `solver.Stopping`.
+      sizes: of the runs, without those of their style pictures.
+    """
+
+    structure: Structure
+    network: Network
+    method: Method
+    tolerance: float
+    sizes: tuple[Size, ...]
 
 
 class Job(NamedTuple):
@@ -260,6 +275,12 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     )
 
 
+def kind_of(planned: Plan) -> Kind:
+    """Returns what another run must be like to be optimised together with this one."""
+    sizes = tuple(size._replace(style_shape=None) for size in planned.sizes)
+    return Kind(planned.structure, planned.network, planned.method, planned.tolerance, sizes)
+
+
 def _sizes(
     config: DictConfig,
     structure: Structure,
@@ -392,6 +413,34 @@ def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
     return coarse_to_fine(job.structure, job.stages, job.initial, job.method, job.detail, resume)
 
 
+def run_together(jobs: Sequence[Job], resume: Sequence[Standing | None]) -> Iterator[Turn]:
+    """Runs jobs of one kind together, spread over this process's devices; one as `run` does.
+
+    See `transfer.coarse_to_fine_batch`; where a single job cannot be run that is its failure.
+
+    Args:
+      jobs: of runs whose `kind_of` is the same.
+      resume: where each stood; None for one that starts.
+    """
+    if len(jobs) == 1:
+        try:
+            for moment in run(jobs[0], resume[0]):
+                yield Turn({0: moment}, (0,), {})
+        except NstyleError as error:
+            yield Turn({}, (), {0: error})
+        return
+    devices = jax.local_devices()[: len(jobs)]
+    yield from coarse_to_fine_batch(
+        jobs[0].structure,
+        [job.stages for job in jobs],
+        [job.initial for job in jobs],
+        jobs[0].method,
+        [job.detail for job in jobs],
+        resume,
+        devices if len(devices) > 1 else None,
+    )
+
+
 def blank_course_of(job: Job, stage: int) -> Course:
     """Returns the structure of the courses of a job's stage; see `solver.blank_course`."""
     problem, shape, stopping, _ = job.stages[stage]
@@ -402,7 +451,7 @@ def blank_course_of(job: Job, stage: int) -> Course:
 
 def picture_of(moment: Moment, job: Job) -> np.ndarray:
     """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1]."""
-    image = moment.iteration.best_image
+    image = moment.best_image()
     if image.shape != job.stages[-1].shape:
         image = jax.image.resize(image, job.stages[-1].shape, "cubic")
     return np.asarray(image) / np.float32(job.structure.value_range)
@@ -418,10 +467,11 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
     """
     iteration = moment.iteration
     content, style, tv = jax.tree.map(float, tuple(iteration.aux))
-    weights = job.stages[moment.standing.stage].problem.weights
+    stage = job.stages[moment.stage]
+    weights = stage.problem.weights
     return {
         "step": moment.step,
-        "size": max(iteration.best_image.shape),
+        "size": max(stage.shape),
         "loss": iteration.value,
         "content": sum(float(weights.content[key]) * term for key, term in content.items()),
         "style": sum(float(weights.style[key]) * term for key, term in style.items()),
@@ -547,16 +597,16 @@ def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> i
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None or config.memory is None:
         return config.tile
-    allowed, history = parse_memory(config.memory), config.solver.get("history_size", 0)
-    pixels = shape[0] * shape[1]
-    solver = _PICTURE_BYTES * pixels * (2 * history + _SOLVER_PICTURES)
+    allowed, solver = parse_memory(config.memory), memory_bytes(method(config), shape)
     if solver > allowed:
+        history = config.solver.get("history_size")
+        hint = history and f" with solver.history_size={history}; a smaller history takes less"
         raise NstyleError(
             f"memory: {config.memory} is less than the solver's {solver / 2**30:.1f} GiB at"
-            f" {shape[1]} x {shape[0]} pixels with solver.history_size={history}; a smaller"
-            " history takes less"
+            f" {shape[1]} x {shape[0]} pixels{hint or ''}"
         )
-    if tiles.PROGRAM_BYTES + EVALUATION_BYTES * pixels + solver <= allowed:
+    evaluation = EVALUATION_BYTES * shape[0] * shape[1]
+    if tiles.PROGRAM_BYTES + evaluation + solver <= allowed:
         return None
     try:
         return tiles.tile_for(structure, shape, allowed - solver)

@@ -86,6 +86,31 @@ class SGD:
 
 Method = LBFGS | Adam | SGD
 
+_PICTURE_BYTES = 3 * 4  # a pixel: three channels of float32
+
+#: Start, gradient, direction, the picture before and after a step, the best one, temporaries.
+_PICTURES_OF_A_STEP = 8
+
+
+def memory_bytes(method: Method, shape: tuple[int, ...]) -> int:
+    """Returns about how much memory a minimisation takes beside its evaluations, rather too much.
+
+    The pictures of a step, and what the method remembers: L-BFGS two pictures for each pair of its
+    history, Adam two moments and the gradient, gradient descent the gradient.
+
+    Args:
+      method: the solver.
+      shape: of the picture, height first.
+    """
+    match method:
+        case LBFGS():
+            remembered = 2 * method.history_size
+        case Adam():
+            remembered = 3
+        case SGD():
+            remembered = 1
+    return _PICTURE_BYTES * shape[0] * shape[1] * (remembered + _PICTURES_OF_A_STEP)
+
 
 class State(NamedTuple):
     """A picture, its value, auxiliary output and gradient norm, and what the method remembers."""
