@@ -54,7 +54,7 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     assert tiles["20GiB"] is None
     assert tiles["2GiB"] <= tiles["3GiB"]
     with pytest.raises(NstyleError, match="more than the .* allowed; at most .* the solver's"):
-        plan(compose(**large, memory="1.1GiB"))
+        plan(compose(**large, memory="1.7GiB"))
 
 
 def test_memory_decides_on_the_history(small, monkeypatch):
@@ -62,7 +62,7 @@ def test_memory_decides_on_the_history(small, monkeypatch):
     from nstyle import job
 
     monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
-    for memory, tile in (("1.5GiB", None), ("2GiB", None), ("3GiB", None), ("2GiB", 128)):
+    for memory, tile in (("2GiB", None), ("2.5GiB", None), ("3GiB", None), ("2.5GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
         pairs, per_pair = planned.method.history_size, 24 * 1500 * 2000
         assert planned.memory <= parse_memory(memory)
