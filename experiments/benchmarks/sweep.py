@@ -5,8 +5,8 @@
     ... --size 256 --poolings avg --weights 1e5 --seeds 16 --batch auto    # for a GPU
 
 Style weights, poolings and seeds at one size, in a process of its own with an empty store and an
-empty compilation cache; before and after, the bare jitted `value_and_grad` of each pooling is timed here.
-Everything that is not evaluations times their bare time counts as overhead: start, imports,
+empty compilation cache; before and after, the bare jitted `value_and_grad` of each pooling is timed
+here. Everything that is not evaluations times their bare time counts as overhead: start, imports,
 planning, compilation, solver, writing, scores. With `--batch` the same sweep runs once more with
 that setting; `optimising` is the time of the runs themselves, from their first compilation to their
 last picture, without start, planning and scores.
