@@ -326,10 +326,7 @@ def _sizes(
 
         own = scaled(shape)
         coarse = min(config.steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
-        steps = coarse if level else config.steps
-        return Size(
-            own, style_shape and scaled(style_shape), steps, _tile(config, structure, own, solver)
-        )
+        return Size(own, style_shape and scaled(style_shape), coarse if level else config.steps)
 
     def large_enough(size: Size) -> bool:
         shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
@@ -337,7 +334,8 @@ def _sizes(
         return max(size.shape) >= pyramid.least and min(sides) >= structure.minimum_size
 
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
-    return (*filter(large_enough, coarser), at(0))
+    sizes = (*filter(large_enough, coarser), at(0))
+    return tuple(size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes)
 
 
 def build(planned: Plan) -> Job:
