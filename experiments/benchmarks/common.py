@@ -1,13 +1,20 @@
-"""What the benchmarks share: pictures, the default recipe's problem, results as JSON."""
+"""What the benchmarks share: pictures, the default recipe's problem, rivals, results as JSON."""
 
 import argparse
+import contextlib
+import importlib.util
 import json
-from collections.abc import Mapping
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import fmin_l_bfgs_b
 
 from nstyle import images, weights
 from nstyle.objective import LossWeights, Problem, Structure
@@ -54,3 +61,86 @@ def write(path: Path | None, results: Mapping[str, Any]) -> None:
     """Writes results with the machine's description, where a path is given."""
     if path is not None:
         path.write_text(json.dumps({**results, "environment": environment()}, indent=2) + "\n")
+
+
+def needs_torch() -> None:
+    """Ends the process with a line where PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        fail("needs torch: pip install 'nstyle[torch]'")
+
+
+def fail(line: str) -> None:
+    """Ends the process with a line and exit status 2."""
+    print(line, file=sys.stderr)
+    sys.exit(2)
+
+
+class Sample(NamedTuple):
+    """An evaluation: seconds since the clock began, its number from 1, the lowest loss so far."""
+
+    seconds: float
+    evaluations: int
+    loss: float
+
+
+class LimitReachedError(Exception):
+    """An evaluation was the last one; raised through solvers that would go on."""
+
+
+@dataclass
+class Curve:
+    """The lowest loss against time; the clock begins when the curve is made.
+
+    Attributes:
+      target: the loss at which it ends.
+      evaluations: after so many it ends.
+      seconds: the first evaluation after so many is the last.
+    """
+
+    target: float = -math.inf
+    evaluations: float = math.inf
+    seconds: float = math.inf
+    samples: list[Sample] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    def add(self, loss: float) -> None:
+        """Adds an evaluation.
+
+        Raises:
+          LimitReachedError: it was the last: a limit is reached, or the loss is not finite.
+        """
+        lowest = self.samples[-1].loss if self.samples else math.inf
+        sample = Sample(time.perf_counter() - self.began, len(self.samples) + 1, min(lowest, loss))
+        self.samples.append(sample)
+        over = sample.evaluations >= self.evaluations or sample.seconds >= self.seconds
+        if over or sample.loss <= self.target or not math.isfinite(loss):
+            raise LimitReachedError
+
+    def end(self) -> Sample:
+        """Returns the first evaluation with the lowest loss."""
+        return min(self.samples, key=lambda sample: sample.loss)
+
+
+def scipy_lbfgs(
+    value_and_grad: Callable[..., Any], start: np.ndarray, problem: Problem, curve: Curve
+) -> None:
+    """Minimises with SciPy's `fmin_l_bfgs_b` (m = 10), one call without rounds, to a curve's end.
+
+    Args:
+      value_and_grad: compiled, (picture, problem) -> ((loss, terms), gradient).
+      start: the first picture.
+      problem: see `value_and_grad`.
+      curve: gets every evaluation.
+    """
+
+    def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        image = jnp.asarray(flat.reshape(start.shape), jnp.float32)
+        (value, _), gradient = value_and_grad(image, problem)
+        gradient = np.asarray(gradient, np.float64).ravel()
+        curve.add(float(value))
+        return float(value), gradient
+
+    with contextlib.suppress(LimitReachedError):
+        fmin_l_bfgs_b(
+            function, start.ravel().astype(np.float64), m=10, maxfun=10**6, factr=0, pgtol=0
+        )
