@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import fmin_l_bfgs_b
@@ -23,11 +24,12 @@ from nstyle.transfer import equal_weights, prepare
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "images"
+NEEDS_TORCH = "needs torch: pip install 'nstyle[torch]'"
 OWN = ROOT / "experiments" / "demo" / "styles"
 
 
-def parser(document: str | None, size: int) -> argparse.ArgumentParser:
-    """Returns a parser with the pictures, the size and where to write JSON.
+def parser(document: str | None, size: int | None) -> argparse.ArgumentParser:
+    """Returns a parser with the pictures, the size unless it is None, and where to write JSON.
 
     The pictures are those of the published figures where they are at hand, else this project's.
     """
@@ -38,7 +40,8 @@ def parser(document: str | None, size: int) -> argparse.ArgumentParser:
     ):
         default = SHARED / shared if (SHARED / shared).is_file() else OWN / own
         found.add_argument(f"--{name}", type=Path, default=default)
-    found.add_argument("--size", type=int, default=size)
+    if size is not None:
+        found.add_argument("--size", type=int, default=size)
     found.add_argument("--json", type=Path)
     return found
 
@@ -66,13 +69,20 @@ def write(path: Path | None, results: Mapping[str, Any]) -> None:
 def needs_torch() -> None:
     """Ends the process with a line where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        fail("needs torch: pip install 'nstyle[torch]'")
+        fail(NEEDS_TORCH)
 
 
 def fail(line: str) -> None:
     """Ends the process with a line and exit status 2."""
     print(line, file=sys.stderr)
     sys.exit(2)
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Returns the seconds that a call takes, its arrays ready."""
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
 
 
 class Sample(NamedTuple):

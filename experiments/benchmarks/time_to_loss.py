@@ -90,7 +90,7 @@ def main() -> None:
 
     evaluation = jax.jit(jax.value_and_grad(objective(job.structure), has_aux=True))
     problem = job.stages[-1].problem
-    first_call = seconds_of(lambda: evaluation(jnp.asarray(start), problem))
+    first_call = common.seconds_of(lambda: evaluation(jnp.asarray(start), problem))
     rivals = torch_rivals(job, content, style, start, options)
     check_agreement(evaluation(jnp.asarray(start), problem), rivals.first, start)
 
@@ -121,13 +121,6 @@ def main() -> None:
     common.write(options.json, results)
     if options.plot is not None:
         draw(rows, target, options.plot)
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Returns the seconds that a call takes, its arrays ready."""
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - began
 
 
 def row(method: str, curve: Curve, target: float, first_call: float) -> Row:
@@ -199,7 +192,7 @@ def torch_rivals(
         return loss.item(), image.grad
 
     def timed(function: Any) -> list[float]:
-        return [seconds_of(lambda: evaluated(function)[0]) for _ in range(4)]
+        return [common.seconds_of(lambda: evaluated(function)[0]) for _ in range(4)]
 
     functions = {
         name: torch_objective(

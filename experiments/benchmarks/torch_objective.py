@@ -59,8 +59,9 @@ def torch_objective(
                 x = functional.avg_pool2d(x, 2)
                 current_block = block(name)
             x = functional.relu(functional.conv2d(x, kernel, bias, padding=1), inplace=True)
-            found[name] = x
-        return {name: found[name] for name in structure.layers}
+            if name in structure.layers:
+                found[name] = x
+        return found
 
     def gram(feature: torch.Tensor) -> torch.Tensor:
         flat = feature[0].flatten(1)
