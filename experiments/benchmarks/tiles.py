@@ -71,7 +71,7 @@ def main() -> None:
             kinds += whole_kinds
         else:
             need = EVALUATION_BYTES * size**2 / 2**30
-            print(f"{size} px is not done whole: that takes about {need:.0f} GiB")
+            print(f"{size} px is not done whole: that takes about {need:.1f} GiB")
         for kind in kinds + ["ratio"] * (size in options.ratio_at):
             row = {"kind": kind, "size": size} | measured(kind, size, tile, options.rounds)
             if kind not in whole_kinds:
