@@ -57,19 +57,6 @@ def test_scipys_solver_gets_exactly_its_evaluations(benchmark):
     assert curve.end().loss < 0.1 * seen[0]
 
 
-def test_the_arithmetic_of_a_step(benchmark):
-    """Simonyan and Zisserman 2014, table 1, column D, to conv5_1: inputs, outputs, edge."""
-    layers = [
-        *((3, 64, 32), (64, 64, 32)),
-        *((64, 128, 16), (128, 128, 16)),
-        *((128, 256, 8), (256, 256, 8), (256, 256, 8)),
-        *((256, 512, 4), (512, 512, 4), (512, 512, 4)),
-        (512, 512, 2),
-    ]
-    expected = sum(2 * 18 * inputs * outputs * edge**2 for inputs, outputs, edge in layers)
-    assert benchmark("limit").flops((32, 32, 3)) == expected
-
-
 def test_startup_reads_a_trace_that_is_being_written(benchmark, tmp_path):
     sizes = benchmark("startup").sizes_of_steps
     assert sizes(tmp_path) == []

@@ -4,13 +4,12 @@
 
 A step of L-BFGS on the default recipe's objective, from white noise, and a jitted float32 product
 of two square matrices, in turns in one process. The arithmetic of a step is that of its
-convolutions, forward and backward to their inputs (the weights are fixed): 2 x 9 x in x out for
-each position, twice. Gram matrices, pooling and the solver take time but count for nothing.
+convolutions, forward and backward to their inputs (`layers.gradient_flops`). Gram matrices, pooling
+and the solver take time but count for nothing.
 
 Prints a table of medians, and writes it with the machine as JSON where `--json FILE` is given.
 """
 
-import math
 import statistics
 from typing import Any
 
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.layers import kernel_shape, needed, stride
+from nstyle.layers import gradient_flops
 from nstyle.objective import Structure
 from nstyle.solver import LBFGS, compile_steps
 from nstyle.transfer import objective
@@ -66,9 +65,9 @@ def compared(problem: Any, start: np.ndarray, edge: int, rounds: int) -> dict[st
         (common.seconds_of(step), common.seconds_of(lambda: multiply(left, right)))
         for _ in range(rounds + 1)
     ]
-    of_step = flops(start.shape)
+    of_step = gradient_flops(STRUCTURE.layers, STRUCTURE.network, start.shape)
     of_product = 2.0 * edge**3
-    pairs = timings[1:]
+    pairs = timings[1:]  # the first ones compile
     step_seconds, product_seconds = (statistics.median(times) for times in zip(*pairs, strict=True))
     return {
         "step_seconds": step_seconds,
@@ -76,16 +75,6 @@ def compared(problem: Any, start: np.ndarray, edge: int, rounds: int) -> dict[st
         "matrix_gflops": of_product / product_seconds / 1e9,
         "share": statistics.median((of_step / a) / (of_product / b) for a, b in pairs),
     }
-
-
-def flops(shape: tuple[int, ...]) -> float:
-    """Returns the floating-point operations of a step's convolutions for a picture's shape."""
-    total = 0.0
-    for layer in needed(STRUCTURE.layers, STRUCTURE.network):
-        positions = math.prod(length // stride(layer) for length in shape[:2])
-        forward = 2.0 * math.prod(kernel_shape(layer, STRUCTURE.network)) * positions
-        total += 2 * forward
-    return total
 
 
 if __name__ == "__main__":

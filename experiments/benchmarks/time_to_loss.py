@@ -24,6 +24,7 @@ Prints a table; `--json FILE` writes it with every curve and the machine, `--plo
 """
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -105,7 +106,7 @@ def main() -> None:
     rows = [row("SciPy L-BFGS-B", curve, target, first_call), ours(job, target)]
     patience = options.patience * rows[1].seconds
     for name, minimise in rivals.methods.items():
-        first_call = common.seconds_of(lambda m=minimise: m(Curve(evaluations=3)))
+        first_call = common.seconds_of(functools.partial(minimise, Curve(evaluations=3)))
         curve = Curve(target=target, seconds=patience)
         minimise(curve)
         rows.append(row(name, curve, target, first_call))
