@@ -672,7 +672,7 @@ def _tile(
     try:
         return tiles.tile_for(structure, shape, left)
     except NstyleError as error:
-        raise NstyleError(f"{error}, the solver's {beside / 2**30:.2f} GiB apart") from error
+        raise NstyleError(f"{error}, the run's other {beside / 2**30:.2f} GiB apart") from error
 
 
 def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> None:

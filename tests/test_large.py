@@ -49,11 +49,11 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     large = small | {"steps": 1, "solver.history_size": 4}
     tiles = {
         memory: plan(compose(**large, memory=memory)).sizes[-1].tile
-        for memory in ("2GiB", "3GiB", "20GiB")
+        for memory in ("2.25GiB", "3GiB", "20GiB")
     }
     assert tiles["20GiB"] is None
-    assert tiles["2GiB"] <= tiles["3GiB"]
-    with pytest.raises(NstyleError, match="more than the .* allowed; at most .* the solver's"):
+    assert tiles["2.25GiB"] <= tiles["3GiB"]
+    with pytest.raises(NstyleError, match="more than the .* allowed; at most .* the run's other"):
         plan(compose(**large, memory="1.7GiB"))
 
 
@@ -62,7 +62,7 @@ def test_memory_decides_on_the_history(small, monkeypatch):
     from nstyle import job
 
     monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
-    for memory, tile in (("2GiB", None), ("2.5GiB", None), ("3GiB", None), ("2.5GiB", 128)):
+    for memory, tile in (("2.25GiB", None), ("2.5GiB", None), ("3GiB", None), ("2.5GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
         pairs, per_pair = planned.method.history_size, 24 * 1500 * 2000
         assert planned.memory <= parse_memory(memory)
@@ -72,7 +72,7 @@ def test_memory_decides_on_the_history(small, monkeypatch):
             assert planned.memory + per_pair > parse_memory(memory)
     asked = {"solver.history_size": 3}
     assert plan(compose(**small, memory="20GiB")).method.history_size == 50
-    assert plan(compose(**small, memory="2GiB", **asked)).method.history_size == 3
+    assert plan(compose(**small, memory="2.25GiB", **asked)).method.history_size == 3
 
 
 def test_large_runs_are_estimated_beforehand(small, monkeypatch):
