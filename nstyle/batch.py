@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from nstyle.errors import NstyleError
-from nstyle.layers import kernel_shape, needed, stride, width
+from nstyle.layers import extent, kernel_shape, needed, width
 from nstyle.losses import Image
 from nstyle.objective import Structure
 from nstyle.solver import (
@@ -245,8 +245,7 @@ def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -
       method: the solver.
     """
     content = sum(
-        (shape[0] // stride(layer)) * (shape[1] // stride(layer)) * width(layer)
-        for layer in structure.content_layers
+        width(layer) * math.prod(extent(layer, shape)) for layer in structure.content_layers
     )
     style = sum(width(layer) ** 2 for layer in structure.style_layers)
     evaluation = EVALUATION_BYTES * shape[0] * shape[1]

@@ -8,7 +8,7 @@ as long as that costs them less together than the compilation they save.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nstyle.layers import kernel_shape, layer_names, needed, stride, width
+from nstyle.layers import deepest, gradient_flops, layer_names, stride, width
 from nstyle.objective import Structure
 
 #: Of one compilation, in seconds, and of an evaluation, in operations a second; orders of magnitude
@@ -21,10 +21,8 @@ _BYTES_AS_OPERATIONS = 10.0  # reading or writing a number takes about as long a
 
 def operations_per_pixel(structure: Structure) -> float:
     """Returns about how many operations one loss and its gradient take for each pixel."""
-    total = 0.0
-    for layer in needed(structure.layers, structure.network):
-        height, across, inputs, outputs = kernel_shape(layer, structure.network)
-        total += 4.0 * height * across * inputs * outputs / stride(layer) ** 2
+    edge = stride(deepest(structure.layers, structure.network))  # every other stride divides it
+    total = gradient_flops(structure.layers, structure.network, (edge, edge)) / edge**2
     for layer in structure.style_layers:  # the Gram matrix, and its gradient
         total += 4.0 * width(layer) ** 2 / stride(layer) ** 2
     for layer in structure.content_layers:

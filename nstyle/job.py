@@ -273,7 +273,8 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     content = _content(config, structure, pictures)
     style = _style(config, structure, pictures, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    _check_memory(config, shape, _beside(method(config), shape))
+    asked = method(config)
+    _check_memory(config, shape, _beside(asked, shape))
     for name, picture in (("content", content), ("style", style)):
         if picture is not None:
             _check_memory(config, picture.shape, 0)
@@ -288,7 +289,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
-    solver = _solver(config, structure, shape)
+    solver = _solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
     initial = _initial(config, structure, sizes[0].shape, content, style)
     check_size(structure, "init", initial.shape)
@@ -303,7 +304,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
-        (*_notes(config, network.pixels), *_history_notes(config, solver)),
+        (*_notes(config, network.pixels), *_history_notes(config, asked, solver)),
     )
 
 
@@ -328,9 +329,10 @@ def _sizes(
             height, width = (round(side / pyramid.factor**level) for side in shape[:2])
             return height, width, 3
 
-        own = scaled(shape)
-        coarse = min(config.steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
-        return Size(own, style_shape and scaled(style_shape), coarse if level else config.steps)
+        steps = config.steps
+        if level:
+            steps = min(steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
+        return Size(scaled(shape), style_shape and scaled(style_shape), steps)
 
     def large_enough(size: Size) -> bool:
         shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
@@ -432,11 +434,11 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
-def _history_notes(config: DictConfig, solver: Method) -> Iterator[str]:
-    if solver != method(config):
-        assert isinstance(solver, LBFGS)
+def _history_notes(config: DictConfig, asked: Method, solver: Method) -> Iterator[str]:
+    if solver != asked:
+        assert isinstance(solver, LBFGS) and isinstance(asked, LBFGS)
         yield (
-            f"L-BFGS keeps {solver.history_size} pairs instead of {config.solver.history_size} with"
+            f"L-BFGS keeps {solver.history_size} pairs instead of {asked.history_size} with"
             f" memory={config.memory}: its steps get somewhat less far"
         )
 
@@ -453,13 +455,14 @@ def _beside(solver: Method, shape: tuple[int, ...]) -> int:
     return memory_bytes(solver, shape) + _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
 
 
-def _solver(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> Method:
-    """Returns the solver, L-BFGS with as long a history as the memory leaves room for.
+def _solver(
+    config: DictConfig, structure: Structure, shape: tuple[int, ...], asked: Method
+) -> Method:
+    """Returns the solver asked for, L-BFGS with as long a history as the memory leaves room for.
 
     The room is what an evaluation by the tiles of `_USUAL_TILE` leaves: smaller ones for the sake
     of a longer history cost more time than it saves.
     """
-    asked = method(config)
     if config.memory is None or not isinstance(asked, LBFGS):
         return asked
     usual = (

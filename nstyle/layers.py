@@ -65,6 +65,11 @@ def stride(layer: str) -> int:
     return 2 ** (block(layer) - 1)
 
 
+def extent(layer: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the height and width of a layer's features for a picture of some shape."""
+    return shape[0] // stride(layer), shape[1] // stride(layer)
+
+
 def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
     """Returns the shape (height, width, in, out) of the kernel of `layer`."""
     names = layer_names(network)
@@ -96,8 +101,6 @@ def gradient_flops(layers: tuple[str, ...], network: str, shape: tuple[int, ...]
       shape: height and width of the picture.
     """
     return sum(
-        4
-        * math.prod(kernel_shape(layer, network))
-        * math.prod(length // stride(layer) for length in shape[:2])
+        4 * math.prod(kernel_shape(layer, network)) * math.prod(extent(layer, shape))
         for layer in needed(layers, network)
     )

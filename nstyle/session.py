@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +119,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
             wanted[i] = _prepare(task)
         except NstyleError as error:
             outcomes[i] = error
-    for note in dict.fromkeys(note for run in wanted.values() for note in run.planned.notes):
-        print(f"nstyle: note: {note}", file=sys.stderr)
+    _tell(note for run in wanted.values() for note in run.planned.notes)
     with ExitStack() as held:
         # In one order, so that processes with some runs in common never wait for each other.
         for folder in sorted({run.folder for run in wanted.values()}, key=runs.identity):
@@ -129,9 +128,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         held.enter_context(_signals())
         there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
-        for note in dict.fromkeys(_effort(wanted[i].planned) for i in missing):
-            if note:
-                print(f"nstyle: note: {note}", file=sys.stderr)
+        _tell(note for i in missing for note in _effort(wanted[i].planned))
         made = dict(zip(missing, _make([wanted[i] for i in missing]), strict=True))
         for i, run in wanted.items():
             result = there[i] or made[i]
@@ -149,14 +146,20 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
     return [outcomes[i] for i in range(len(tasks))]
 
 
-def _effort(planned: Plan) -> str:
-    """Returns what a large run will take, measuring how fast this machine is; else nothing."""
+def _tell(notes: Iterable[str]) -> None:
+    """Prints notes, each once."""
+    for note in dict.fromkeys(notes):
+        print(f"nstyle: note: {note}", file=sys.stderr)
+
+
+def _effort(planned: Plan) -> Iterator[str]:
+    """Yields what a large run will take, measuring how fast this machine is."""
     height, width = planned.sizes[-1].shape[:2]
     if height * width < _LARGE_PIXELS:
-        return ""
+        return
     minutes = planned.operations / _operations_per_second() / 60
     by_tiles = "" if planned.sizes[-1].tile is None else f" by tiles of {planned.sizes[-1].tile}"
-    return (
+    yield (
         f"{width} x {height} pixels{by_tiles}: about {planned.memory / 2**30:.1f} GiB of memory and"
         f" {minutes:.0f} minutes, if all steps are made"
     )

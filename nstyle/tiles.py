@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from nstyle.errors import NstyleError
-from nstyle.layers import block, deepest, kernel_shape, needed, stride, width
+from nstyle.layers import block, deepest, extent, kernel_shape, needed, width
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
     GRAM_NORMALIZATIONS,
@@ -274,7 +274,7 @@ def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
     picture = 4 * 3 * math.prod(shape[:2])
     maps = [_map_bytes(part, shape) for part in blocks]
     targets = sum(
-        4 * width(layer) * math.prod(_size(layer, shape)) for layer in structure.content_layers
+        4 * width(layer) * math.prod(extent(layer, shape)) for layer in structure.content_layers
     )
     most = max(picture + sum(maps), 2 * picture + maps[0], 8 * picture)
     at_work = max(_work_bytes(part, shape) for part in blocks)
@@ -284,7 +284,7 @@ def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
 def _map_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     """Returns the size of what a block's forward pass keeps: the gates and the pooled map."""
     channels = width(part.layers[0])
-    height, width_ = _size(part.layers[0], shape)
+    height, width_ = extent(part.layers[0], shape)
     pooled = 4 * channels * (height // 2) * (width_ // 2) if part.pools else 0
     return pooled + len(part.gated) * channels // 8 * height * width_
 
@@ -293,7 +293,7 @@ def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     first = part.layers[0]
     rows, columns = (edge + 2 * part.halo for edge in part.tile)
     inputs = kernel_shape(first, part.structure.network)[2]
-    band = 4 * inputs * rows * (_size(first, shape)[1] + columns)
+    band = 4 * inputs * rows * (extent(first, shape)[1] + columns)
     return TILE_COPIES * 4 * width(first) * rows * columns + band
 
 
@@ -368,19 +368,14 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
         edge = max(2, int(tile / math.sqrt(width(layers[0]) / width("conv1_1"))) // 2 * 2)
         rows, columns = (
             2 * math.ceil(length / math.ceil(length / edge) / 2)
-            for length in _size(layers[0], shape)
+            for length in extent(layers[0], shape)
         )
         blocks.append(_Block(structure, layers, (rows, columns)))
     return blocks
 
 
-def _size(layer: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Returns the height and width of a layer's features for a picture of some shape."""
-    return shape[0] // stride(layer), shape[1] // stride(layer)
-
-
 def _check_target(layer: str, target: Map, shape: tuple[int, ...]) -> None:
-    (rows, columns), found = _size(layer, shape), target.shape
+    (rows, columns), found = extent(layer, shape), target.shape
     if found[:2] != (rows, columns):
         raise NstyleError(
             f"image: {shape[1]} x {shape[0]} pixels are not of the content picture's size: {layer}"
@@ -389,7 +384,7 @@ def _check_target(layer: str, target: Map, shape: tuple[int, ...]) -> None:
 
 
 def _gram_divisor(structure: Structure, layer: str, shape: tuple[int, ...]) -> float:
-    positions = math.prod(_size(layer, shape))
+    positions = math.prod(extent(layer, shape))
     return GRAM_NORMALIZATIONS[structure.gram_normalization](positions, width(layer))
 
 
@@ -410,7 +405,7 @@ def _terms(
         terms.style[layer], slope = jax.value_and_grad(term)(raw)
         slopes.gram[layer] = weights.style[layer] * (slope + slope.T)
     for layer in structure.content_layers:
-        share = _content_share(structure.content_reduction, (*_size(layer, shape), width(layer)))
+        share = _content_share(structure.content_reduction, (*extent(layer, shape), width(layer)))
         terms.content[layer] = share * jnp.float32(sums.squares[layer])
         slopes.square[layer] = 2.0 * weights.content[layer] * share
     return terms, slopes

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nstyle import tiles
 from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
-from nstyle.layers import stride
+from nstyle.layers import extent
 from nstyle.losses import FeatureMaps, GramMatrices, Image
 from nstyle.objective import (
     LossWeights,
@@ -196,7 +196,7 @@ def _check_fits(structure: Structure, problem: Problem, shape: tuple[int, ...]) 
     """Raises NstyleError where a picture of this shape cannot be compared with the targets."""
     check_size(structure, "init", shape)
     for layer, target in problem.targets.content.items():
-        seen = tuple(length // stride(layer) for length in shape[:2])
+        seen = extent(layer, shape)
         if seen != target.shape[:2]:
             raise NstyleError(
                 f"init: {shape[1]} x {shape[0]} pixels are not of the content"
