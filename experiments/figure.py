@@ -91,8 +91,12 @@ def grid(config: DictConfig, out: Path) -> list[tuple[str, str, Settings]]:
     rows: Mapping[str, Settings] = plain["rows"]
     if config.seed_rows:
         rows = {f"seed {seed}": {"seed": seed} for seed in range(config.seeds)}
-    base = {"size": config.size, "steps": config.steps, "runs_dir": str(out / "runs")}
-    base |= {"pyramid.levels": 1}  # one size, as in the papers
+    base = {
+        "size": config.size,
+        "steps": config.steps,
+        "pyramid.levels": 1,  # one size, as in the papers
+        "runs_dir": str(out / "runs"),
+    }
     cells = []
     for (row, of_row), (column, of_column) in itertools.product(
         rows.items(), plain["columns"].items()

@@ -20,6 +20,7 @@ from scipy.optimize import fmin_l_bfgs_b
 from nstyle import images, weights
 from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.runs import environment
+from nstyle.solver import LBFGS, Objective, compile_steps
 from nstyle.transfer import equal_weights, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,26 @@ def seconds_of(call: Callable[[], Any]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
+
+
+def steps_in_turns(
+    objective: Objective,
+    problem: Problem,
+    start: np.ndarray,
+    other: Callable[[], Any],
+    rounds: int,
+) -> list[tuple[float, float]]:
+    """Returns the seconds of L-BFGS's steps and of another call, in turns, compilation apart."""
+    steps = compile_steps(objective, LBFGS())
+    state = steps.start(jnp.asarray(start), problem, 1.0)
+
+    def step() -> Any:
+        nonlocal state
+        state = steps.step(state, problem)
+        return state
+
+    timings = [(seconds_of(step), seconds_of(other)) for _ in range(rounds + 1)]
+    return timings[1:]
 
 
 class Sample(NamedTuple):

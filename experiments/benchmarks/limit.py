@@ -20,7 +20,6 @@ import numpy as np
 
 from nstyle.layers import gradient_flops
 from nstyle.objective import Structure
-from nstyle.solver import LBFGS, compile_steps
 from nstyle.transfer import objective
 
 STRUCTURE = Structure()
@@ -53,21 +52,11 @@ def compared(problem: Any, start: np.ndarray, edge: int, rounds: int) -> dict[st
     generator = np.random.default_rng(0)
     left, right = (jnp.asarray(generator.random((edge, edge), np.float32)) for _ in range(2))
     multiply = jax.jit(jnp.matmul)
-    steps = compile_steps(objective(STRUCTURE), LBFGS())
-    state = steps.start(jnp.asarray(start), problem, 1.0)
-
-    def step() -> Any:
-        nonlocal state
-        state = steps.step(state, problem)
-        return state
-
-    timings = [
-        (common.seconds_of(step), common.seconds_of(lambda: multiply(left, right)))
-        for _ in range(rounds + 1)
-    ]
+    pairs = common.steps_in_turns(
+        objective(STRUCTURE), problem, start, lambda: multiply(left, right), rounds
+    )
     of_step = gradient_flops(STRUCTURE.layers, STRUCTURE.network, start.shape)
     of_product = 2.0 * edge**3
-    pairs = timings[1:]  # the first ones compile
     step_seconds, product_seconds = (statistics.median(times) for times in zip(*pairs, strict=True))
     return {
         "step_seconds": step_seconds,

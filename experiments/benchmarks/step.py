@@ -12,14 +12,13 @@ Prints both ratios, and writes them with the machine as JSON where `--json FILE`
 """
 
 import statistics
-import time
 
 import common
 import jax
 import jax.numpy as jnp
 
 from nstyle.objective import Structure
-from nstyle.solver import LBFGS, Stopping, compile_steps, minimize
+from nstyle.solver import Stopping, minimize
 from nstyle.transfer import objective
 
 
@@ -35,23 +34,16 @@ def main() -> None:
     value_and_grad = jax.jit(jax.value_and_grad(function, has_aux=True))
 
     print(f"{start.shape[1]} x {start.shape[0]} px, timing in turns", flush=True)
-    steps = compile_steps(function, LBFGS())
-    state = jax.block_until_ready(steps.start(jnp.asarray(start), problem, 1.0))
-    jax.block_until_ready(value_and_grad(state.image, problem))
-    bare_times, step_times = [], []
-    for _ in range(options.rounds):
-        began = time.perf_counter()
-        jax.block_until_ready(value_and_grad(state.image, problem))
-        between = time.perf_counter()
-        state = jax.block_until_ready(steps.step(state, problem))
-        bare_times.append(between - began)
-        step_times.append(time.perf_counter() - between)
-    bare, step = statistics.median(bare_times), statistics.median(step_times)
-    ratio = statistics.median(s / b for s, b in zip(step_times, bare_times, strict=True))
+    image = jnp.asarray(start)
+    pairs = common.steps_in_turns(
+        function, problem, start, lambda: value_and_grad(image, problem), options.rounds
+    )
+    step, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(s / b for s, b in pairs)
     print(f"bare evaluation {bare:.3f} s, step {step:.3f} s, step / bare {ratio:.3f}", flush=True)
 
     for last in minimize(
-        function, jnp.asarray(start), problem, stopping=Stopping(steps=options.evaluations - 1)
+        function, image, problem, stopping=Stopping(steps=options.evaluations - 1)
     ):
         pass
     print(f"ours after {options.evaluations} evaluations: {last.best_value:.3f}", flush=True)

@@ -40,13 +40,8 @@ def bare_seconds(pooling: str, options: argparse.Namespace, rounds: int = 40) ->
     problem, start = common.default_problem(options, structure)
     image = jnp.asarray(start)
     value_and_grad = jax.jit(jax.value_and_grad(objective(structure), has_aux=True))
-    jax.block_until_ready(value_and_grad(image, problem))
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        jax.block_until_ready(value_and_grad(image, problem))
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    times = [common.seconds_of(lambda: value_and_grad(image, problem)) for _ in range(rounds + 1)]
+    return statistics.median(times[1:])  # the first one compiles
 
 
 class Swept(NamedTuple):
