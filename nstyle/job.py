@@ -221,6 +221,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         style_reduction=config.style_reduction,
         tv_kind=config.tv_kind,
         value_range=config.value_range,
+        precision=config.precision,
     )
 
 
@@ -306,7 +307,9 @@ def _sizes(
 
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
     sizes = (*filter(large_enough, coarser), at(0))
-    return tuple(size._replace(tile=_tile(config, structure, size.shape)) for size in sizes)
+    # From the largest: where memory is too little, it is the one to tell of.
+    tiled = [size._replace(tile=_tile(config, structure, size.shape)) for size in sizes[::-1]]
+    return tuple(tiled[::-1])
 
 
 def build(planned: Plan) -> Job:
@@ -595,7 +598,13 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
 
 def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
-    if config.tile is not None or config.memory is None:
+    if config.tile is None and config.memory is None:
+        return None
+    if config.precision != "float32":
+        raise NstyleError(
+            f"precision: {config.precision} is not for tiles, which memory and tile ask for"
+        )
+    if config.tile is not None:
         return config.tile
     allowed, solver = parse_memory(config.memory), memory_bytes(method(config), shape)
     if solver > allowed:
