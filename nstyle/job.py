@@ -1,7 +1,9 @@
 """From settings to a result: reads pictures and weights, builds the objective, runs the solver."""
 
+import dataclasses
 import functools
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +22,11 @@ from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method, parse_memory
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
+from nstyle.layers import gradient_flops
 from nstyle.losses import GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
-from nstyle.solver import Course, Method, Stopping, blank_course, memory_bytes
+from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
 from nstyle.transfer import (
     Detail,
     Moment,
@@ -41,6 +44,15 @@ from nstyle.transfer import (
     style_target,
 )
 from nstyle.vgg import Params
+
+#: Edge of the tiles that leave room for the solver's history, and its least length.
+_USUAL_TILE, _LEAST_HISTORY = 256, 5
+
+#: Photograph, painting, start, and what of them is kept at smaller sizes; measured at 2048 px.
+_RUN_PICTURES = 4
+
+#: Time of an evaluation by tiles over that of the whole picture, measured at 1024 px.
+_TILED_COST = 1.3
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,25 @@ class Plan(NamedTuple):
     detail: tuple[float, int]
     tolerance: float
     notes: tuple[str, ...]
+
+    @property
+    def memory(self) -> int:
+        """Estimate of the peak memory of a process that makes the run, in bytes."""
+        return max(
+            _evaluation_bytes(self.structure, size.shape, size.tile)
+            + _beside(self.method, size.shape)
+            for size in self.sizes
+        )
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of all the run's evaluations."""
+        return sum(
+            (size.steps + 1)
+            * gradient_flops(self.structure.layers, self.structure.network, size.shape)
+            * (1.0 if size.tile is None else _TILED_COST)
+            for size in self.sizes
+        )
 
     @property
     def digests(self) -> dict[str, str]:
@@ -243,10 +274,10 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     content = _content(config, structure, pictures)
     style = _style(config, structure, pictures, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    _check_memory(config, shape)
+    _check_memory(config, shape, _beside(method(config), shape))
     for name, picture in (("content", content), ("style", style)):
         if picture is not None:
-            _check_memory(config, picture.shape)
+            _check_memory(config, picture.shape, 0)
             if getattr(structure, f"{name}_layers"):
                 check_size(structure, name, picture.shape)
 
@@ -258,7 +289,8 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
-    sizes = _sizes(config, structure, shape, None if style is None else style.shape)
+    solver = _solver(config, structure, shape)
+    sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
     initial = _initial(config, structure, sizes[0].shape, content, style)
     check_size(structure, "init", initial.shape)
     return Plan(
@@ -269,10 +301,10 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         None if style is None else Picture.of(style),
         sizes,
         Picture.of(initial),
-        method(config),
+        solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
-        (*_notes(config, network.pixels), *_tile_notes(structure, sizes[-1])),
+        (*_notes(config, network.pixels), *_history_notes(config, solver)),
     )
 
 
@@ -287,6 +319,7 @@ def _sizes(
     structure: Structure,
     shape: tuple[int, ...],
     style_shape: tuple[int, ...] | None,
+    solver: Method,
 ) -> tuple[Size, ...]:
     """Returns the sizes of a pyramid that the network sees, from the coarsest."""
     pyramid = config.pyramid
@@ -308,7 +341,13 @@ def _sizes(
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
     sizes = (*filter(large_enough, coarser), at(0))
     # From the largest: where memory is too little, it is the one to tell of.
-    tiled = [size._replace(tile=_tile(config, structure, size.shape)) for size in sizes[::-1]]
+    tiled = [
+        size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes[::-1]
+    ]
+    if structure.precision != "float32" and any(size.tile is not None for size in tiled):
+        raise NstyleError(
+            f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"
+        )
     return tuple(tiled[::-1])
 
 
@@ -402,13 +441,46 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
-def _tile_notes(structure: Structure, size: Size) -> Iterator[str]:
-    if size.tile is not None:
-        need = tiles.estimate(structure, size.shape, size.tile)
+def _history_notes(config: DictConfig, solver: Method) -> Iterator[str]:
+    if solver != method(config):
+        assert isinstance(solver, LBFGS)
         yield (
-            f"{size.shape[1]} x {size.shape[0]} pixels by tiles of {size.tile}: an evaluation takes"
-            f" about {need / 2**30:.1f} GiB"
+            f"L-BFGS keeps {solver.history_size} pairs instead of {config.solver.history_size} with"
+            f" memory={config.memory}: its steps get somewhat less far"
         )
+
+
+def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | None) -> int:
+    """Returns the peak memory of a process for one evaluation, by tiles or whole."""
+    if tile is not None:
+        return tiles.estimate(structure, shape, tile)
+    return tiles.PROGRAM_BYTES + EVALUATION_BYTES * shape[0] * shape[1]
+
+
+def _beside(solver: Method, shape: tuple[int, ...]) -> int:
+    """Returns the memory of a run beside an evaluation: its solver, its pictures."""
+    return memory_bytes(solver, shape) + _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
+
+
+def _solver(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> Method:
+    """Returns the solver, L-BFGS with as long a history as the memory leaves room for.
+
+    The room is what an evaluation by the tiles of `_USUAL_TILE` leaves: smaller ones for the sake
+    of a longer history cost more time than it saves.
+    """
+    asked = method(config)
+    if config.memory is None or not isinstance(asked, LBFGS):
+        return asked
+    usual = (
+        _evaluation_bytes(structure, shape, tile) for tile in (None, config.tile or _USUAL_TILE)
+    )
+    room = parse_memory(config.memory) - min(usual)
+    least = min(_LEAST_HISTORY, asked.history_size)
+    for pairs in range(asked.history_size, least, -1):
+        solver = dataclasses.replace(asked, history_size=pairs)
+        if _beside(solver, shape) <= room:
+            return solver
+    return dataclasses.replace(asked, history_size=least)
 
 
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
@@ -596,39 +668,29 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     return LossWeights(shares["content"], shares["style"], config.tv_weight)
 
 
-def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
+def _tile(
+    config: DictConfig, structure: Structure, shape: tuple[int, ...], solver: Method
+) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
-    if config.tile is None and config.memory is None:
-        return None
-    if config.precision != "float32":
-        raise NstyleError(
-            f"precision: {config.precision} is not for tiles, which memory and tile ask for"
-        )
-    if config.tile is not None:
+    if config.tile is not None or config.memory is None:
         return config.tile
-    allowed, solver = parse_memory(config.memory), memory_bytes(method(config), shape)
-    if solver > allowed:
-        history = config.solver.get("history_size")
-        hint = history and f" with solver.history_size={history}; a smaller history takes less"
-        raise NstyleError(
-            f"memory: {config.memory} is less than the solver's {solver / 2**30:.1f} GiB at"
-            f" {shape[1]} x {shape[0]} pixels{hint or ''}"
-        )
-    evaluation = EVALUATION_BYTES * shape[0] * shape[1]
-    if tiles.PROGRAM_BYTES + evaluation + solver <= allowed:
+    beside = _beside(solver, shape)
+    left = parse_memory(config.memory) - beside
+    if _evaluation_bytes(structure, shape, None) <= left:
         return None
     try:
-        return tiles.tile_for(structure, shape, allowed - solver)
+        return tiles.tile_for(structure, shape, left)
     except NstyleError as error:
-        raise NstyleError(f"{error} beside the solver's {solver / 2**30:.2f} GiB") from error
+        raise NstyleError(f"{error}, the run's other {beside / 2**30:.2f} GiB apart") from error
 
 
-def _check_memory(config: DictConfig, shape: tuple[int, ...]) -> None:
+def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> None:
+    """Refuses a picture that this machine's memory does not hold whole, with what is beside it."""
     if config.memory is not None or config.tile is not None:
         return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need = EVALUATION_BYTES * pixels
+    need = EVALUATION_BYTES * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

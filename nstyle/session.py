@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import threadpoolctl
 from omegaconf import DictConfig
 
@@ -32,6 +33,12 @@ from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: Pixels from which a run says beforehand what it will take.
+_LARGE_PIXELS = 1024 * 768
+
+#: Operations of the network in the time of one in a large matrix product.
+_NETWORK_SHARE = 0.7
 
 #: Checkpoints take at most this share of a run's time.
 _CHECKPOINT_SHARE = 0.02
@@ -122,6 +129,9 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         held.enter_context(_signals())
         there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
+        for note in dict.fromkeys(_effort(wanted[i].planned) for i in missing):
+            if note:
+                print(f"nstyle: note: {note}", file=sys.stderr)
         made = dict(zip(missing, _make([wanted[i] for i in missing]), strict=True))
         for i, run in wanted.items():
             result = there[i] or made[i]
@@ -137,6 +147,31 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
             out = Path(run.config.out).expanduser()
             images.save(out, images.load(run.folder / "result.png"), run.metadata)
     return [outcomes[i] for i in range(len(tasks))]
+
+
+def _effort(planned: Plan) -> str:
+    """Returns what a large run will take, measuring how fast this machine is; else nothing."""
+    height, width = planned.sizes[-1].shape[:2]
+    if height * width < _LARGE_PIXELS:
+        return ""
+    minutes = planned.operations / _operations_per_second() / 60
+    by_tiles = "" if planned.sizes[-1].tile is None else f" by tiles of {planned.sizes[-1].tile}"
+    return (
+        f"{width} x {height} pixels{by_tiles}: about {planned.memory / 2**30:.1f} GiB of memory and"
+        f" {minutes:.0f} minutes, if all steps are made"
+    )
+
+
+@functools.cache
+def _operations_per_second() -> float:
+    """Returns how fast networks are here, from the time of a matrix product."""
+    side = 2048
+    matrix = jnp.ones((side, side))
+    product = jax.jit(jnp.dot)
+    product(matrix, matrix).block_until_ready()
+    began = time.perf_counter()
+    product(matrix, matrix).block_until_ready()
+    return _NETWORK_SHARE * 2 * side**3 / (time.perf_counter() - began)
 
 
 class _Run(NamedTuple):

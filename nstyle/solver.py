@@ -128,7 +128,7 @@ class Steps(NamedTuple):
     Attributes:
       start: (image, args, scale) -> State at `image`; `scale` shortens the first step from there.
       step: (State, args) -> State; evaluates once. The old state's `memory` is used up.
-      forget: (State) -> the same State as if the run started from its picture.
+      forget: (State) -> the same State as if the run started from its picture, likewise.
     """
 
     start: Callable[[Image, Any, float], State]
@@ -455,16 +455,18 @@ def compile_steps(
     compiled: Callable[..., State] = jax.jit(optimisation_step, donate_argnums=1)
     if isinstance(objective, Outside):
         compiled = _around(objective, rules, compiled)
+    # One program each: their twenty small operations would each be one, for every shape.
+    blank, armed = jax.jit(rules.blank), jax.jit(rules.armed, donate_argnums=1)
 
     def start(image: Image, args: Any, scale: float) -> State:
-        state = compiled(image, rules.blank(image), args)
-        return state._replace(memory=rules.armed(image, state.memory, scale))
+        state = compiled(image, blank(image), args)
+        return state._replace(memory=armed(image, state.memory, scale))
 
     def step(state: State, args: Any) -> State:
         return compiled(state.image, state.memory, args)
 
     def forget(state: State) -> State:
-        return state._replace(memory=rules.armed(state.image, state.memory, 1.0))
+        return state._replace(memory=armed(state.image, state.memory, 1.0))
 
     return Steps(start, step, forget)
 
