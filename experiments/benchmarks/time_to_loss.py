@@ -146,7 +146,7 @@ def ours(job: Job, target: float) -> Row:
     began = time.perf_counter()
     for evaluations, moment in enumerate(run(job), start=1):
         seconds = time.perf_counter() - began
-        if moment.standing.stage == len(job.stages) - 1:
+        if moment.stage == len(job.stages) - 1:
             curve.append(Sample(seconds, evaluations, moment.iteration.best_value))
             if curve[-1].loss <= target:
                 break
