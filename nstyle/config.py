@@ -113,6 +113,7 @@ class Config:
     weights: str = MISSING
     pixels: str | None = MISSING
     pooling: str = MISSING
+    precision: str = MISSING
     rescale: bool = MISSING
     tuned_network: str | None = MISSING
     tuned_pixels: str | None = MISSING

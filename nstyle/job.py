@@ -252,6 +252,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         style_reduction=config.style_reduction,
         tv_kind=config.tv_kind,
         value_range=config.value_range,
+        precision=config.precision,
     )
 
 
@@ -341,7 +342,15 @@ def _sizes(
 
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
     sizes = (*filter(large_enough, coarser), at(0))
-    return tuple(size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes)
+    # From the largest: where memory is too little, it is the one to tell of.
+    tiled = [
+        size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes[::-1]
+    ]
+    if structure.precision != "float32" and any(size.tile is not None for size in tiled):
+        raise NstyleError(
+            f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"
+        )
+    return tuple(tiled[::-1])
 
 
 def build(planned: Plan) -> Job:

@@ -9,6 +9,7 @@ divide by, so the divisor is a named choice; the names are the keys of `CONTENT_
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -41,6 +42,15 @@ STYLE_REDUCTIONS: dict[str, Callable[[int, int], float]] = {
 }
 
 
+def matrix_product(a: Float[Array, "_ _"], b: Float[Array, "_ _"]) -> Float[Array, "_ _"]:
+    """Returns a b; sums have at least float32, also of numbers with fewer bits, on every device."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=_wide(a))
+
+
+def _wide(x: Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def content_loss(features: Features, target: Features, reduction: str = "half_sum") -> Scalar:
     """Returns the squared distance between two feature maps (Gatys et al. 2015, equation 1).
 
@@ -50,7 +60,8 @@ def content_loss(features: Features, target: Features, reduction: str = "half_su
       reduction: `half_sum`, 1/2 sum (F - P)^2, as in the paper; `sum`; or `mean` over positions
         and channels, which does not change with the size of the picture.
     """
-    return CONTENT_REDUCTIONS[reduction](jnp.square(features - target))
+    difference = features.astype(_wide(features)) - target.astype(_wide(features))
+    return CONTENT_REDUCTIONS[reduction](jnp.square(difference))
 
 
 def gram_matrix(features: Features, normalization: str = "positions") -> Gram:
@@ -63,7 +74,8 @@ def gram_matrix(features: Features, normalization: str = "positions") -> Gram:
     """
     height, width, channels = features.shape
     flat = features.reshape(height * width, channels)
-    return (flat.T @ flat) / GRAM_NORMALIZATIONS[normalization](height * width, channels)
+    divisor = GRAM_NORMALIZATIONS[normalization](height * width, channels)
+    return matrix_product(flat.T, flat) / divisor
 
 
 def style_loss(gram: Gram, target: Gram, reduction: str = "gatys", pixels: int = 1) -> Scalar:

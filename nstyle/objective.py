@@ -29,7 +29,7 @@ from nstyle.losses import (
     style_loss,
     total_variation,
 )
-from nstyle.vgg import MEAN_PIXEL, POOLINGS, Params, vgg_features
+from nstyle.vgg import MEAN_PIXEL, POOLINGS, PRECISIONS, Params, vgg_features
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Structure:
       tv_kind: a key of `losses.TOTAL_VARIATIONS`.
       value_range: the value of white in the picture that is optimised, 1 or 255; total variation
         and the solver's step are in these units.
+      precision: of the network, a key of `vgg.PRECISIONS`; losses are float32.
 
     Raises:
       NstyleError: a value is not one of those allowed, or a layer is named twice.
@@ -63,11 +64,13 @@ class Structure:
     style_reduction: str = "sum"
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, BLOCKS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("pixels", self.pixels, MEAN_PIXEL)
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("content_reduction", self.content_reduction, CONTENT_REDUCTIONS)
         check_choice("gram_normalization", self.gram_normalization, GRAM_NORMALIZATIONS)
         check_choice("style_reduction", self.style_reduction, STYLE_REDUCTIONS)
@@ -135,6 +138,7 @@ def features_of(
         pooling=structure.pooling,
         layers=layers,
         pixels=structure.pixels,
+        precision=structure.precision,
     )
 
 

@@ -593,7 +593,9 @@ def _backward_tile(
     cotangents = {layer: jnp.zeros_like(f) for layer, f in features.items()}
     for layer, f in features.items():
         if layer in slopes.gram:
-            cotangents[layer] += f @ slopes.gram[layer]
+            cotangents[layer] += jnp.matmul(
+                f, slopes.gram[layer], precision=jax.lax.Precision.HIGHEST
+            )
         if layer in slopes.square:
             cotangents[layer] += slopes.square[layer] * (f - content[layer])
     if pooled is None:

@@ -5,6 +5,7 @@ expect (`preprocess`), and returns the features of the layers asked for, after t
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,6 +28,27 @@ POOLINGS: dict[str, Callable[[Features], Features]] = {
     "max": lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)),
 }
 
+
+class Precision(NamedTuple):
+    """How convolutions are evaluated.
+
+    Attributes:
+      dtype: of features and weights; None takes them as they come.
+      products: how products of float32 are formed where a device has a choice.
+    """
+
+    dtype: jnp.dtype | None
+    products: jax.lax.Precision
+
+
+#: `float32` is that on every device. `tf32` is what a device takes by default: TF32, with 10 bits
+#: after the point, on an NVIDIA GPU since Ampere, float32 on a CPU.
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision(None, jax.lax.Precision.HIGHEST),
+    "tf32": Precision(None, jax.lax.Precision.DEFAULT),
+    "bfloat16": Precision(jnp.dtype(jnp.bfloat16), jax.lax.Precision.DEFAULT),
+}
+
 #: Mean pixel, on the scale from 0 to 1, of each family of pretrained weights.
 MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
     "torchvision": (0.485, 0.456, 0.406),
@@ -39,9 +61,17 @@ MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
 RARELY_ACTIVE = 1e-3
 
 
-def convolution(layer: str, padding: int = 1) -> nn.Conv:
-    """Returns the convolution of a layer, before its ReLU, with `padding` zeros at every side."""
-    return nn.Conv(width(layer), (3, 3), padding=padding, name=layer)
+def convolution(layer: str, padding: int = 1, precision: str = "float32") -> nn.Conv:
+    """Returns the convolution of a layer, before its ReLU.
+
+    Args:
+      layer: its canonical name.
+      padding: zeros at every side.
+      precision: a key of `PRECISIONS`.
+    """
+    dtype, products = PRECISIONS[precision]
+    size = (3, 3)
+    return nn.Conv(width(layer), size, padding=padding, dtype=dtype, precision=products, name=layer)
 
 
 class VGG(nn.Module):
@@ -51,11 +81,13 @@ class VGG(nn.Module):
       network: `vgg16` or `vgg19`.
       pooling: a key of `POOLINGS`: `max`, as trained, or `avg` (Gatys et al. 2015, section 2).
       layers: canonical names of the layers to return.
+      precision: a key of `PRECISIONS`.
     """
 
     network: str
     pooling: str
     layers: tuple[str, ...]
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: Image) -> FeatureMaps:
@@ -66,7 +98,7 @@ class VGG(nn.Module):
             if block(name) != current_block:
                 x = POOLINGS[self.pooling](x)
                 current_block = block(name)
-            x = nn.relu(convolution(name)(x))
+            x = nn.relu(convolution(name, precision=self.precision)(x))
             if name in self.layers:
                 features[name] = x
         return features
@@ -94,6 +126,7 @@ def vgg_features(
     pooling: str,
     layers: tuple[str, ...],
     pixels: str,
+    precision: str = "float32",
 ) -> FeatureMaps:
     """Returns the features of `layers` for an RGB picture in [0, 1].
 
@@ -104,12 +137,14 @@ def vgg_features(
       pooling: `avg` or `max`.
       layers: canonical layer names.
       pixels: the family of the weights, `torchvision` or `caffe`.
+      precision: a key of `PRECISIONS`.
 
     Returns:
-      Arrays of shape (height // stride, width // stride, channels), none negative.
+      Arrays of shape (height // stride, width // stride, channels), none negative, of the dtype of
+      the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
-    module = VGG(network, pooling, layers)
+    module = VGG(network, pooling, layers, precision)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)
     return features
