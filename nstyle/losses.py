@@ -7,8 +7,10 @@ divide by, so the divisor is a named choice; the names are the keys of `CONTENT_
 `GRAM_NORMALIZATIONS`, `STYLE_REDUCTIONS` and `TOTAL_VARIATIONS`.
 """
 
+import itertools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -79,6 +81,23 @@ def style_loss(gram: Gram, target: Gram, reduction: str = "gatys", pixels: int =
     """
     divisor = STYLE_REDUCTIONS[reduction](gram.shape[0], pixels)
     return jnp.sum(jnp.square(gram - target)) / divisor
+
+
+#: Added to a squared length before its root, whose slope at zero is infinite.
+LENGTH_FLOOR = 1e-8
+
+
+def unit_rows(points: Float[Array, "n c"]) -> Float[Array, "n c"]:
+    """Returns vectors over their lengths; those of zero, and all but so, stay short."""
+    return points * jax.lax.rsqrt(jnp.sum(jnp.square(points), axis=1, keepdims=True) + LENGTH_FLOOR)
+
+
+def grid_sample(features: Features, samples: int) -> Float[Array, "n c"]:
+    """Returns features at the positions of the finest square grid with at most so many of them."""
+    height, width, channels = features.shape
+    step = next(k for k in itertools.count(1) if -(-height // k) * -(-width // k) <= samples)
+    top, left = (min(step // 2, (length - 1) // 2) for length in (height, width))
+    return features[top::step, left::step].reshape(-1, channels)
 
 
 def _tv_power(image: Image) -> Scalar:
