@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_size
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
+from nstyle.style_losses import STYLE_LOSSES, StyleLoss
 
 
 @dataclass
@@ -125,6 +126,7 @@ class Config:
     style_weight: float = MISSING
     style_reduction: str = MISSING
     gram_normalization: str = MISSING
+    style_loss: Any = MISSING
     tv_weight: float = MISSING
     tv_kind: str = MISSING
     value_range: float = MISSING
@@ -143,6 +145,25 @@ class Config:
 
 
 _SOLVER_SCHEMAS = {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig}
+
+
+def _loss_schema(name: str, loss: type) -> type:
+    """Returns the schema of a loss: its options, and what its weight is multiplied by."""
+    options = [(option.name, option.type, MISSING) for option in fields(loss)]
+    return make_dataclass(
+        f"{loss.__name__}Config", [("name", str, name), ("scale", float, MISSING), *options]
+    )
+
+
+_STYLE_LOSS_SCHEMAS = {name: _loss_schema(name, loss) for name, loss in STYLE_LOSSES.items()}
+
+_LOSS_RANGES = {
+    "scale": (1e-12, math.inf),
+    "offset": (0.0, math.inf),
+    "bandwidth": (1e-6, math.inf),
+    "samples": (1, 16384),
+    "directions": (1, 4096),
+}
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
@@ -184,6 +205,8 @@ def register() -> None:
     store.store(name="schema", node=Config)
     for name, schema in _SOLVER_SCHEMAS.items():
         store.store(group="solver", name=f"{name}_schema", node=schema)
+    for name, schema in _STYLE_LOSS_SCHEMAS.items():
+        store.store(group="style_loss", name=f"{name}_schema", node=schema)
 
 
 def config_dir() -> Path:
@@ -316,13 +339,14 @@ def _known_keys() -> list[str]:
         "noise.": [NoiseConfig],
         "pyramid.": [PyramidConfig],
         "solver.": list(_SOLVER_SCHEMAS.values()),
+        "style_loss.": list(_STYLE_LOSS_SCHEMAS.values()),
     }
     return [
         prefix + name
         for prefix, group in schemas.items()
         for schema in group
         for name in schema.__annotations__
-        if prefix + name != "solver.name"  # it is the group's: solver=adam
+        if not (prefix and name == "name")  # it is the group's: solver=adam
     ]
 
 
@@ -374,6 +398,7 @@ def check(config: DictConfig) -> None:
         parse_size(values["style_size"])
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
+    style_loss(config)
 
 
 def parse_memory(text: str) -> int:
@@ -408,6 +433,22 @@ def method(config: DictConfig) -> Method:
         low, high = ranges.get(key, (1e-12, math.inf))
         _check_number(f"solver.{key}", value, low, high)
     return METHODS[name](**options)
+
+
+def style_loss(config: DictConfig) -> StyleLoss:
+    """Returns the style loss that the settings name.
+
+    Raises:
+      NstyleError: a number is out of its range, or a choice is unknown.
+    """
+    options = cast(dict[str, Any], OmegaConf.to_container(config.style_loss))
+    kind = STYLE_LOSSES[check_choice("style_loss", options.pop("name"), STYLE_LOSSES)]
+    for key, value in options.items():
+        if not isinstance(value, str):
+            low, high = _LOSS_RANGES[key]
+            _check_number(f"style_loss.{key}", value, low, high)
+    options.pop("scale")
+    return kind(**options)
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:

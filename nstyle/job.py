@@ -17,13 +17,21 @@ from omegaconf import DictConfig
 
 from nstyle import images, tiles, weights
 from nstyle.batch import EVALUATION_BYTES
-from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method, parse_memory
+from nstyle.config import (
+    INITS,
+    OUTPUT_KEYS,
+    check,
+    compose,
+    method,
+    parse_memory,
+    style_loss,
+)
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
-from nstyle.losses import GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import Course, Method, Stopping, blank_course
+from nstyle.style_losses import is_random
 from nstyle.transfer import (
     Detail,
     Moment,
@@ -206,6 +214,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         style_reduction=config.style_reduction,
         tv_kind=config.tv_kind,
         value_range=config.value_range,
+        style_loss=style_loss(config),
     )
 
 
@@ -300,7 +309,8 @@ def build(planned: Plan) -> Job:
             {} if content is None else _content_target(structure, network, content, shape, tile),
             {} if style is None else _style_target(structure, network, style, style_shape, tile),
         )
-        problem = Problem(network.params, targets, planned.weights)
+        drawing = np.uint32(seed) if is_random(structure.style_loss) else None
+        problem = Problem(network.params, targets, planned.weights, drawing)
         return Stage(problem, shape, Stopping(steps, planned.tolerance), tile)
 
     return Job(
@@ -334,7 +344,7 @@ def _style_target(
     style: Picture,
     shape: tuple[int, ...],
     tile: int | None,
-) -> GramMatrices:
+) -> dict[str, Any]:
     picture = _scaled(style.array, shape)
     if tile is not None:
         return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
@@ -534,7 +544,7 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
-        total = config[f"{name}_weight"]
+        total = config[f"{name}_weight"] * (config.style_loss.scale if name == "style" else 1.0)
         shares[name] = (
             equal_weights(layers, total)
             if own is None
@@ -545,6 +555,8 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
 
 def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
+    if config.tile is not None:
+        tiles.check_style_loss(structure.style_loss)
     if config.tile is not None or config.memory is None:
         return config.tile
     allowed, history = parse_memory(config.memory), config.solver.get("history_size", 0)
@@ -558,6 +570,7 @@ def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> i
         )
     if tiles.PROGRAM_BYTES + EVALUATION_BYTES * pixels + solver <= allowed:
         return None
+    tiles.check_style_loss(structure.style_loss)
     try:
         return tiles.tile_for(structure, shape, allowed - solver)
     except NstyleError as error:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nstyle import tiles
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import stride
-from nstyle.losses import FeatureMaps, GramMatrices, Image
+from nstyle.losses import FeatureMaps, Image
 from nstyle.objective import (
     LossWeights,
     Problem,
@@ -27,6 +27,7 @@ from nstyle.objective import (
     style_targets,
 )
 from nstyle.solver import LBFGS, Course, Iteration, Method, Objective, Outside, Stopping, minimize
+from nstyle.style_losses import is_random
 from nstyle.vgg import MEAN_PIXEL, Params
 
 DISTRIBUTIONS = ("uniform", "normal")
@@ -131,7 +132,7 @@ def content_target(
 @functools.partial(jax.jit, static_argnums=0)
 def style_target(
     structure: Structure, params: Params, style: Float[Array, "h w 3"]
-) -> GramMatrices:
+) -> dict[str, Any]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
     return style_targets(structure, params, structure.value_range * style)
 
@@ -163,6 +164,9 @@ def transfer(
 ) -> Iterator[Iteration]:
     """Optimises a picture; see `solver.minimize`.
 
+    A style loss that draws directions or positions draws them afresh for each step of Adam and of
+    gradient descent; for L-BFGS, which needs one function, once.
+
     Args:
       structure: static part of the objective.
       problem: from `prepare`.
@@ -185,7 +189,18 @@ def transfer(
                 f" {target.shape[0]} x {target.shape[1]}"
             )
     function = objective(structure) if tile is None else tiled_objective(structure, tile)
-    return minimize(function, initial, problem, method, stopping, structure.value_range, resume)
+    fresh = None
+    if is_random(structure.style_loss) and not isinstance(method, LBFGS):
+        fresh = functools.partial(drawn_afresh, problem)
+    return minimize(
+        function, initial, problem, method, stopping, structure.value_range, resume, fresh
+    )
+
+
+def drawn_afresh(problem: Problem, step: int) -> Problem:
+    """Returns the problem with another seed for each step."""
+    sequence = np.random.SeedSequence([int(problem.seed or 0), step])
+    return problem._replace(seed=sequence.generate_state(1)[0])
 
 
 class Stage(NamedTuple):
