@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from hydra import compose as hydra_compose
@@ -24,12 +24,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_size
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
 from nstyle.style_losses import STYLE_LOSSES, StyleLoss
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -126,6 +129,7 @@ class Config:
     style_weight: float = MISSING
     style_reduction: str = MISSING
     gram_normalization: str = MISSING
+    content_loss: Any = MISSING
     style_loss: Any = MISSING
     tv_weight: float = MISSING
     tv_kind: str = MISSING
@@ -155,7 +159,10 @@ def _loss_schema(name: str, loss: type) -> type:
     )
 
 
-_STYLE_LOSS_SCHEMAS = {name: _loss_schema(name, loss) for name, loss in STYLE_LOSSES.items()}
+_LOSS_SCHEMAS = {
+    group: {name: _loss_schema(name, loss) for name, loss in losses.items()}
+    for group, losses in (("content_loss", CONTENT_LOSSES), ("style_loss", STYLE_LOSSES))
+}
 
 _LOSS_RANGES = {
     "scale": (1e-12, math.inf),
@@ -205,8 +212,9 @@ def register() -> None:
     store.store(name="schema", node=Config)
     for name, schema in _SOLVER_SCHEMAS.items():
         store.store(group="solver", name=f"{name}_schema", node=schema)
-    for name, schema in _STYLE_LOSS_SCHEMAS.items():
-        store.store(group="style_loss", name=f"{name}_schema", node=schema)
+    for group, schemas in _LOSS_SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=f"{name}_schema", node=schema)
 
 
 def config_dir() -> Path:
@@ -339,7 +347,7 @@ def _known_keys() -> list[str]:
         "noise.": [NoiseConfig],
         "pyramid.": [PyramidConfig],
         "solver.": list(_SOLVER_SCHEMAS.values()),
-        "style_loss.": list(_STYLE_LOSS_SCHEMAS.values()),
+        **{f"{group}.": list(found.values()) for group, found in _LOSS_SCHEMAS.items()},
     }
     return [
         prefix + name
@@ -398,6 +406,7 @@ def check(config: DictConfig) -> None:
         parse_size(values["style_size"])
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
+    content_loss(config)
     style_loss(config)
 
 
@@ -441,13 +450,25 @@ def style_loss(config: DictConfig) -> StyleLoss:
     Raises:
       NstyleError: a number is out of its range, or a choice is unknown.
     """
-    options = cast(dict[str, Any], OmegaConf.to_container(config.style_loss))
-    kind = STYLE_LOSSES[check_choice("style_loss", options.pop("name"), STYLE_LOSSES)]
+    return _loss(config, "style_loss", STYLE_LOSSES)
+
+
+def content_loss(config: DictConfig) -> ContentLoss:
+    """Returns the content loss that the settings name.
+
+    Raises:
+      NstyleError: a number is out of its range.
+    """
+    return _loss(config, "content_loss", CONTENT_LOSSES)
+
+
+def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
+    options = cast(dict[str, Any], OmegaConf.to_container(config[group]))
+    kind = losses[check_choice(group, options.pop("name"), losses)]
     for key, value in options.items():
-        if not isinstance(value, str):
-            low, high = _LOSS_RANGES[key]
-            _check_number(f"style_loss.{key}", value, low, high)
-    options.pop("scale")
+        if key in _LOSS_RANGES:
+            _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
+    del options["scale"]
     return kind(**options)
 
 

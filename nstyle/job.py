@@ -22,6 +22,7 @@ from nstyle.config import (
     OUTPUT_KEYS,
     check,
     compose,
+    content_loss,
     method,
     parse_memory,
     style_loss,
@@ -214,6 +215,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         style_reduction=config.style_reduction,
         tv_kind=config.tv_kind,
         value_range=config.value_range,
+        content_loss=content_loss(config),
         style_loss=style_loss(config),
     )
 
@@ -544,7 +546,7 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
-        total = config[f"{name}_weight"] * (config.style_loss.scale if name == "style" else 1.0)
+        total = config[f"{name}_weight"] * config[f"{name}_loss"].scale
         shares[name] = (
             equal_weights(layers, total)
             if own is None
@@ -556,7 +558,7 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
 def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None:
-        tiles.check_style_loss(structure.style_loss)
+        tiles.check_losses(structure)
     if config.tile is not None or config.memory is None:
         return config.tile
     allowed, history = parse_memory(config.memory), config.solver.get("history_size", 0)
@@ -570,7 +572,7 @@ def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> i
         )
     if tiles.PROGRAM_BYTES + EVALUATION_BYTES * pixels + solver <= allowed:
         return None
-    tiles.check_style_loss(structure.style_loss)
+    tiles.check_losses(structure)
     try:
         return tiles.tile_for(structure, shape, allowed - solver)
     except NstyleError as error:

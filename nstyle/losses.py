@@ -92,6 +92,14 @@ def unit_rows(points: Float[Array, "n c"]) -> Float[Array, "n c"]:
     return points * jax.lax.rsqrt(jnp.sum(jnp.square(points), axis=1, keepdims=True) + LENGTH_FLOOR)
 
 
+def squared_distances(
+    first: Float[Array, "n c"], second: Float[Array, "m c"]
+) -> Float[Array, "n m"]:
+    """Returns |x - y|^2 of all pairs, in memory of that size."""
+    lengths = [jnp.sum(jnp.square(points), axis=1) for points in (first, second)]
+    return jnp.maximum(lengths[0][:, None] + lengths[1] - 2.0 * first @ second.T, 0.0)
+
+
 def grid_sample(features: Features, samples: int) -> Float[Array, "n c"]:
     """Returns features at the positions of the finest square grid with at most so many of them."""
     height, width, channels = features.shape

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import BLOCKS, canonical, deepest, layer_names, stride
 from nstyle.losses import (
@@ -23,7 +24,6 @@ from nstyle.losses import (
     FeatureMaps,
     Image,
     Scalar,
-    content_loss,
     total_variation,
 )
 from nstyle.style_losses import (
@@ -48,6 +48,7 @@ class Structure:
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
       content_reduction: a key of `losses.CONTENT_REDUCTIONS`.
+      content_loss: one of the classes in `content_losses.CONTENT_LOSSES`, with its options.
       style_loss: one of the classes in `style_losses.STYLE_LOSSES`, with its options.
       gram_normalization: a key of `losses.GRAM_NORMALIZATIONS`.
       style_reduction: a key of `losses.STYLE_REDUCTIONS`.
@@ -69,6 +70,7 @@ class Structure:
     style_reduction: str = "sum"
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
+    content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Structure:
             if len(set(names)) < len(names):
                 raise NstyleError(f"{field}: a layer is named twice in {', '.join(names)}")
             object.__setattr__(self, field, names)
+        check_content_loss(self.content_loss, self.content_layers, self.content_reduction)
         check_style_loss(
             self.style_loss, self.style_layers, self.gram_normalization, self.style_reduction
         )
@@ -198,14 +201,13 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     """
     features = features_of(structure, problem.params, image, structure.layers)
     targets, weights = problem.targets, problem.weights
+    content = content_term(structure.content_loss, structure.content_reduction)
     seen = _observed(structure, features)
     style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
     key = jax.random.key(0 if problem.seed is None else problem.seed)
     terms = Terms(
         content={
-            layer: content_loss(
-                features[layer], targets.content[layer], structure.content_reduction
-            )
+            layer: content(features[layer], targets.content[layer])
             for layer in structure.content_layers
         },
         style={

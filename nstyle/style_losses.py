@@ -30,6 +30,7 @@ from nstyle.losses import (
     Scalar,
     gram_matrix,
     grid_sample,
+    squared_distances,
     style_loss,
     unit_rows,
 )
@@ -375,12 +376,6 @@ def gaussian_mmd(points: Points, target: Points, bandwidth: float = 1.0) -> Scal
         + mean_kernel(target, target)
         - 2.0 * mean_kernel(points, target)
     )
-
-
-def squared_distances(first: Points, second: Float[Array, "m c"]) -> Float[Array, "n m"]:
-    """Returns |x - y|^2 of all pairs, in memory of that size."""
-    lengths = [jnp.sum(jnp.square(points), axis=1) for points in (first, second)]
-    return jnp.maximum(lengths[0][:, None] + lengths[1] - 2.0 * first @ second.T, 0.0)
 
 
 class Rooted(NamedTuple):

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
 from nstyle.layers import block, deepest, kernel_shape, needed, stride, width
 from nstyle.losses import (
@@ -49,7 +50,6 @@ from nstyle.style_losses import (
     STYLE_LOSSES,
     ByMoments,
     Moments,
-    StyleLoss,
     name_of,
     style_term,
 )
@@ -191,9 +191,9 @@ def value_and_grad(
 
     Raises:
       NstyleError: the tile has less than two pixels, the picture is not of the size that the
-        content targets were made of, or the style loss is not one of moments.
+        content targets were made of, or a loss is not one of sums over positions.
     """
-    check_style_loss(structure.style_loss)
+    check_losses(structure)
     params, targets, weights, _ = problem
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
@@ -244,7 +244,7 @@ def style_targets(
     """Returns `objective.style_targets` of a large picture.
 
     Raises:
-      NstyleError: the tile has less than two pixels, or the style loss is not one of moments.
+      NstyleError: the tile has less than two pixels, or a loss is not one of sums over positions.
     """
     found: dict[str, Any] = {}
     if structure.style_layers:
@@ -256,23 +256,28 @@ def style_targets(
     return found
 
 
-def check_style_loss(loss: StyleLoss) -> None:
-    """Refuses a style loss that tiles cannot add up.
+def check_losses(structure: Structure) -> None:
+    """Refuses a style loss or content loss that tiles cannot add up.
 
     Raises:
       NstyleError: naming those that they can.
     """
-    if style_term(loss).by_moments is None:
+    if structure.content_layers and structure.content_loss != Euclidean():
+        raise NstyleError(
+            "content_loss: memory and tile work with euclidean alone; the others compare positions"
+            " or read statistics of the whole picture"
+        )
+    if structure.style_layers and style_term_of(structure).by_moments is None:
         able = [name for name, kind in STYLE_LOSSES.items() if style_term(kind()).by_moments]
         raise NstyleError(
-            f"style_loss: {name_of(loss)} compares positions of the whole picture, so that tiles"
-            f" cannot add it up exactly (memory and tile work with {', '.join(able)}; mmd without"
-            " the gaussian kernel)"
+            f"style_loss: {name_of(structure.style_loss)} compares positions of the whole picture,"
+            f" which tiles cannot add up exactly (memory and tile work with {', '.join(able)}; mmd"
+            " without the gaussian kernel)"
         )
 
 
 def _by_moments(structure: Structure, pixels: int = 1) -> ByMoments:
-    check_style_loss(structure.style_loss)
+    check_losses(structure)
     by = style_term_of(structure, pixels).by_moments
     assert by is not None
     return by
