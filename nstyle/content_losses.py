@@ -33,6 +33,9 @@ Points = Float[Array, "n c"]
 #: Of the channels' mean variance, added to each one's, so that a dead channel does not count most.
 VARIANCE_SHARE = 0.01
 
+#: Added too, for a photograph without any features.
+VARIANCE_FLOOR = 1e-6
+
 #: Added to what distances are divided by (epsilon of Mechrez et al. 2018).
 DISTANCE_FLOOR = 1e-5
 
@@ -127,7 +130,7 @@ def content_term(
 def rescaled_distance(features: Features, target: Features, reduction: str = "mean") -> Scalar:
     """Returns the squared distance in parts of the target's variances; see `Rescaled`."""
     variance = jnp.var(target, axis=(0, 1))
-    variance += VARIANCE_SHARE * jnp.mean(variance) + jnp.finfo(jnp.float32).tiny
+    variance += VARIANCE_SHARE * jnp.mean(variance) + VARIANCE_FLOOR
     return CONTENT_REDUCTIONS[reduction](jnp.square(features - target) / variance)
 
 

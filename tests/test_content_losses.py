@@ -23,7 +23,7 @@ FLOOR = 1e-5
 
 def rescaled(f, p):
     variance = p.var(axis=(0, 1))
-    return ((f - p) ** 2 / (variance + 0.01 * variance.mean())).mean()
+    return ((f - p) ** 2 / (variance + 0.01 * variance.mean() + 1e-6)).mean()
 
 
 def cosine(f, p):
