@@ -213,8 +213,8 @@ def register() -> None:
     for name, schema in _SOLVER_SCHEMAS.items():
         store.store(group="solver", name=f"{name}_schema", node=schema)
     for group, schemas in _LOSS_SCHEMAS.items():
-        for name, schema in schemas.items():
-            store.store(group=group, name=f"{name}_schema", node=schema)
+        for name, options in schemas.items():
+            store.store(group=group, name=f"{name}_schema", node=options)
 
 
 def config_dir() -> Path:

@@ -35,7 +35,7 @@ GRAM_NORMALIZATIONS: dict[str, Callable[[int, int], float]] = {
 }
 
 #: What `style_loss` divides the sum of squares by, given channels and pixels of the picture.
-STYLE_REDUCTIONS: dict[str, Callable[[int, int], float]] = {
+STYLE_REDUCTIONS: dict[str, Callable[[float, int], float]] = {
     "sum": lambda channels, pixels: 1.0,
     "mean": lambda channels, pixels: float(channels) ** 2,
     "gatys": lambda channels, pixels: 4.0 * float(channels) ** 2,

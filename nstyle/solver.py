@@ -256,7 +256,7 @@ def minimize(
             state = compiled.start(best_image, args, restart_scale(record))
         elif round_ends(record, method):
             state = compiled.forget(state)
-        state = compiled.step(state, args if args_at is None else args_at(record.step + 1))
+        state = compiled.step(state, args if args_at is None else args_at(int(record.step) + 1))
         record = judged(record, *_numbers(state))
         return Course(state, state.image if improved(record) else best_image, record)
 

@@ -273,8 +273,7 @@ def style_term(
         case MMD("polynomial"):
             return _of_moments(_as_they_are, functools.partial(polynomial_mmd, offset=loss.offset))
         case MMD():
-            options = {"bandwidth": loss.bandwidth, "samples": loss.samples}
-            return StyleTerm(_points, functools.partial(_sampled_mmd, **options))
+            return StyleTerm(_points, functools.partial(_sampled_mmd, loss))
         case Wasserstein():
             return _of_moments(_rooted, gaussian_wasserstein)
         case SlicedWasserstein():
@@ -350,15 +349,13 @@ def polynomial_mmd(found: Moments, target: Moments, offset: float = 1.0) -> Scal
     return products + 2.0 * offset * _mean_squares(found.mean, target.mean)
 
 
-def _sampled_mmd(
-    features: Features, target: Points, key: PRNGKeyArray, bandwidth: float, samples: int
-) -> Scalar:
+def _sampled_mmd(loss: MMD, features: Features, target: Points, key: PRNGKeyArray) -> Scalar:
     def drawn(points: Points) -> Points:
-        if len(points) <= samples:
+        if len(points) <= loss.samples:
             return points
-        return points[jax.random.choice(key, len(points), (samples,), replace=False)]
+        return points[jax.random.choice(key, len(points), (loss.samples,), replace=False)]
 
-    return gaussian_mmd(drawn(_points(features)), drawn(target), bandwidth)
+    return gaussian_mmd(drawn(_points(features)), drawn(target), loss.bandwidth)
 
 
 def gaussian_mmd(points: Points, target: Points, bandwidth: float = 1.0) -> Scalar:

@@ -200,7 +200,7 @@ def transfer(
 def drawn_afresh(problem: Problem, step: int) -> Problem:
     """Returns the problem with another seed for each step."""
     sequence = np.random.SeedSequence([int(problem.seed or 0), step])
-    return problem._replace(seed=sequence.generate_state(1)[0])
+    return problem._replace(seed=jnp.asarray(sequence.generate_state(1)[0]))
 
 
 class Stage(NamedTuple):

@@ -52,14 +52,14 @@ def changes(content: np.ndarray, other: np.ndarray, layer: str) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="How much content losses change by a shift.")
     parser.add_argument("--content", default=str(SAMPLES / "chelsea.png"))
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--layer", default="conv4_2")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    pictures = [images.load(path, given.size) for path in (given.content, SAMPLES / "coffee.png")]
-    table = changes(*pictures, given.layer)
+    content, other = (images.load(x, given.size) for x in (given.content, SAMPLES / "coffee.png"))
+    table = changes(content, other, given.layer)
     print(table.round(3).to_string())
     if given.out is not None:
         table.to_csv(given.out)
