@@ -68,8 +68,8 @@ def main() -> None:
     for loss in losses:
         found = job.stylize(**own, **settings_of(loss))
         pictures[loss] = found.image
+        sheet(pictures, out)
         print(f"{loss:24} loss {found.loss:10.4g}  {found.stop}", flush=True)
-    sheet(pictures, out)
 
 
 if __name__ == "__main__":
