@@ -22,8 +22,6 @@ from nstyle.losses import Image
 from nstyle.objective import Structure
 from nstyle.solver import (
     LBFGS,
-    SGD,
-    Adam,
     Course,
     Method,
     Objective,
@@ -34,6 +32,7 @@ from nstyle.solver import (
     failed,
     improved,
     judged,
+    memory_bytes,
     reason_to_stop,
     restart_scale,
     restarted,
@@ -48,10 +47,6 @@ Images = Float[Array, "b h w 3"]
 EVALUATION_BYTES = 2600
 
 _FLOAT_BYTES = 4
-_PICTURE_BYTES = 3 * _FLOAT_BYTES  # a pixel
-
-#: The picture before and after a step, the best one, the gradient and the direction.
-_PICTURES_OF_A_STEP = 5
 
 #: Pixels of a batch on a CPU; more bring next to nothing. On two cores four members took 0.65 of
 #: the processor time of one after another at 64 px, 0.84 at 128 px and 0.94 at 256 px, sixteen at
@@ -166,7 +161,7 @@ def minimize_batch(
       stopping: limits, of every member.
       value_range: the value of white.
       resume: the course of each member to go on from, with the same arguments; None for a member
-        that starts from its picture.
+        that starts from its picture. One whose course had ended takes no step.
       devices: spread the members over these, shared arguments copied to each; None leaves
         everything where it is.
     """
@@ -189,10 +184,14 @@ def minimize_batch(
     records = {i: course.record for i, course in resumed.items()}
     restarts: dict[int, Record] = {}  # members back at their best picture, about to step from it
     members = {
-        i: _member(course.record, jax.device_get(course.state.aux), "")
+        i: _member(
+            course.record,
+            jax.device_get(course.state.aux),
+            reason_to_stop(course.record, stopping),
+        )
         for i, course in resumed.items()
     }
-    running = list(range(layout.size))
+    running = [i for i in range(layout.size) if i not in members or not members[i].stop]
     while running:
         ready = [i for i in running if i in records and i not in restarts]
         failing = {i: restarted(records[i]) for i in ready if failed(records[i], stopping)}
@@ -237,30 +236,21 @@ def minimize_batch(
 def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -> int:
     """Returns about how much memory one member of a batch takes, rather too much than too little.
 
-    One evaluation (`EVALUATION_BYTES` a pixel); what the method remembers, in pictures of 12 bytes
-    a pixel: L-BFGS two for each pair of its history, Adam two moments and the gradient, gradient
-    descent the gradient; the pictures of a step; the targets, features of the content layers and
-    Gram matrices of the style layers.
+    One evaluation (`EVALUATION_BYTES` a pixel), what the solver keeps (`solver.memory_bytes`), and
+    the targets, features of the content layers and Gram matrices of the style layers.
 
     Args:
       structure: static part of the objective.
       shape: of the picture, height first.
       method: the solver.
     """
-    match method:
-        case LBFGS():
-            remembered = 2 * method.history_size
-        case Adam():
-            remembered = 3
-        case SGD():
-            remembered = 1
     content = sum(
         (shape[0] // stride(layer)) * (shape[1] // stride(layer)) * width(layer)
         for layer in structure.content_layers
     )
     style = sum(width(layer) ** 2 for layer in structure.style_layers)
-    by_pixel = EVALUATION_BYTES + (remembered + _PICTURES_OF_A_STEP) * _PICTURE_BYTES
-    return shape[0] * shape[1] * by_pixel + _FLOAT_BYTES * (content + style)
+    evaluation = EVALUATION_BYTES * shape[0] * shape[1]
+    return evaluation + memory_bytes(method, shape) + _FLOAT_BYTES * (content + style)
 
 
 def shared_bytes(structure: Structure) -> int:

@@ -6,13 +6,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
 from nstyle.errors import LineParser, NstyleError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from nstyle.session import Performed
 
 HELP = """\
 nstyle: neural style transfer, a photograph painted like a painting
@@ -42,6 +44,7 @@ Settings are written name=value, in any order:
 All settings and their values:      nstyle --cfg job
 Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
 Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
+Several of them at a time:          nstyle -m batch=4 ...    or batch=auto
 Runs that compare something:        nstyle -m experiment={experiments} ...
 The page of such a sweep:           nstyle-report runs/sweeps/NAME
 Weights:                            nstyle weights --help
@@ -131,16 +134,14 @@ def _hydra(arguments: list[str]) -> None:
 
 
 def _task(composed: "DictConfig") -> Any:
-    """One run, alone or of a sweep, in this process or a launcher's worker.
+    """A run, alone or of a search, or runs of a sweep, in this process or a launcher's worker.
 
-    Hydra would print a traceback of what a task raises, so a lone run exits by itself, and a run of
-    a planned sweep returns what was wrong; a search decides itself what to do about it.
+    Hydra would print a traceback of what a task raises, so a lone run exits by itself, and runs of
+    a planned sweep return what was wrong; a search decides itself what to do about it.
 
     Returns:
-      The scores that the setting `objectives` names; or the error.
+      The scores that the setting `objectives` names; of a sweep a list, of scores or errors.
     """
-    import json
-
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -148,24 +149,49 @@ def _task(composed: "DictConfig") -> Any:
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
 
-    from nstyle.session import perform
-    from nstyle.solver import STOPS
-    from nstyle.sweep import command_line, place_of
+    from nstyle.session import Task, perform_together
+    from nstyle.sweep import command_line, task_of
 
-    config, place = composed, None
-    if composed.frozen is not None:
-        config = cast("DictConfig", OmegaConf.load(composed.frozen))
-        place = place_of(Path(composed.frozen))
-    command = command_line(OmegaConf.create({"hydra": hydra_config}), hydra_config.overrides.task)
+    if composed.frozen:
+        tasks = [task_of(Path(frozen)) for frozen in composed.frozen]
+    else:
+        around = OmegaConf.create({"hydra": hydra_config})
+        tasks = [Task(composed, command_line(around, hydra_config.overrides.task))]
     try:
-        performed = perform(config, command, place)
+        outcomes = perform_together(tasks)
     except NstyleError as error:
-        if place is not None:
-            return error
-        if hydra_config.mode == RunMode.MULTIRUN:
-            raise
-        print(f"nstyle: {error}", file=sys.stderr)
-        sys.exit(2)
+        outcomes = [error for _ in tasks]
+    searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if not isinstance(outcome, NstyleError):
+            _tell(task.config, outcome)
+        elif searching:
+            raise outcome
+        elif not composed.frozen:
+            print(f"nstyle: {outcome}", file=sys.stderr)
+            sys.exit(2)
+    made = [outcome for outcome in outcomes if not isinstance(outcome, NstyleError)]
+    if any(outcome.stop == "interrupted" for outcome in made):
+        raise KeyboardInterrupt("interrupted; the same command goes on from here")
+    if composed.frozen:
+        return [
+            outcome if isinstance(outcome, NstyleError) else _objectives(task.config, outcome)
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        ]
+    (performed,) = made
+    scores = _objectives(composed, performed)
+    if searching and scores is not None and None in scores:
+        missing = [
+            name for name, score in zip(composed.objectives, scores, strict=True) if score is None
+        ]
+        raise NstyleError(f"objectives: {', '.join(missing)}: the pictures are too small for it")
+    return scores
+
+
+def _tell(config: "DictConfig", performed: "Performed") -> None:
+    """Prints how a run ended."""
+    from nstyle.solver import STOPS
+
     told = "made before" if performed.reused else STOPS[performed.stop]
     print(
         f"{config.out or performed.folder / 'result.png'}"
@@ -175,14 +201,15 @@ def _task(composed: "DictConfig") -> Any:
     if performed.stop == "diverged":
         hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
         print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)
-    if performed.stop == "interrupted":
-        raise KeyboardInterrupt("interrupted; the same command goes on from here")
+
+
+def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | None, ...] | None:
+    """Returns the scores that the setting `objectives` names; None of a run without scores."""
+    import json
+
     if not config.scores:
         return None
     scores = json.loads((performed.folder / "scores.json").read_text())
-    missing = [name for name in config.objectives if scores[name] is None]
-    if missing and place is None and hydra_config.mode == RunMode.MULTIRUN:
-        raise NstyleError(f"objectives: {', '.join(missing)}: the pictures are too small for it")
     return tuple(scores[name] for name in config.objectives)
 
 

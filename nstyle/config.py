@@ -106,7 +106,8 @@ class Config:
     objectives: list[str] = field(default_factory=list)
     tensorboard: bool = MISSING
     threads: int | None = MISSING
-    frozen: str | None = MISSING
+    batch: Any = MISSING
+    frozen: list[str] = field(default_factory=list)
 
     size: Any = MISSING
     size_side: str = MISSING
@@ -188,6 +189,7 @@ OUTPUT_KEYS = (
     "objectives",
     "tensorboard",
     "threads",
+    "batch",
     "frozen",
 )
 
@@ -384,6 +386,7 @@ def check(config: DictConfig) -> None:
     _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
     if values["threads"] is not None:
         _check_number("threads", values["threads"], 1, 1024)
+    _check_batch(values["batch"])
     if values["memory"] is not None:
         parse_memory(values["memory"])
     if values["tile"] is not None:
@@ -408,6 +411,12 @@ def check(config: DictConfig) -> None:
     method(config)
     content_loss(config)
     style_loss(config)
+
+
+def _check_batch(batch: Any) -> None:
+    if batch in (None, "auto") or (type(batch) is int and batch >= 1):
+        return
+    raise NstyleError(f"batch: {batch!r} is neither a number of runs, 1 or more, nor auto nor null")
 
 
 def parse_memory(text: str) -> int:
@@ -479,7 +488,12 @@ def deciding(config: DictConfig) -> dict[str, Any]:
 
 
 def identifying(config: DictConfig) -> dict[str, Any]:
-    """Returns the settings that tell results apart, those aside that the inputs' hashes tell."""
+    """Returns the settings that tell results apart, those aside that the inputs' hashes tell.
+
+    `threads` is one of them, as it decides the last bits of a result. `batch` is none: they depend
+    on the runs that happen to be optimised together, which no setting tells; results record how
+    many.
+    """
     values = {key: value for key, value in deciding(config).items() if key not in NAME_KEYS}
     start = config.init if config.init in INITS else "file"
     return values | {"init": start, "threads": config.threads}

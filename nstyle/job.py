@@ -1,10 +1,12 @@
 """From settings to a result: reads pictures and weights, builds the objective, runs the solver."""
 
+import dataclasses
 import functools
 import hashlib
+import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -29,9 +31,10 @@ from nstyle.config import (
 )
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
+from nstyle.layers import gradient_flops
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
-from nstyle.solver import Course, Method, Stopping, blank_course
+from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
 from nstyle.style_losses import is_random
 from nstyle.transfer import (
     Detail,
@@ -39,8 +42,10 @@ from nstyle.transfer import (
     Noise,
     Stage,
     Standing,
+    Turn,
     check_size,
     coarse_to_fine,
+    coarse_to_fine_batch,
     content_target,
     equal_weights,
     noise_image,
@@ -49,10 +54,14 @@ from nstyle.transfer import (
 )
 from nstyle.vgg import Params
 
-_PICTURE_BYTES = 12  # of a pixel
+#: Edge of the tiles that leave room for the solver's history, and its least length.
+_USUAL_TILE, _LEAST_HISTORY = 256, 5
 
-#: Pictures that a solver keeps besides its history: start, gradient, best one, temporaries.
-_SOLVER_PICTURES = 8
+#: Photograph, painting, start, and what of them is kept at smaller sizes; measured at 2048 px.
+_RUN_PICTURES = 4
+
+#: Time of an evaluation by tiles over that of the whole picture, measured at 1024 px.
+_TILED_COST = 1.3
 
 
 @dataclass(frozen=True)
@@ -118,11 +127,48 @@ class Plan(NamedTuple):
     notes: tuple[str, ...]
 
     @property
+    def memory(self) -> int:
+        """Estimate of the peak memory of a process that makes the run, in bytes."""
+        return max(
+            _evaluation_bytes(self.structure, size.shape, size.tile)
+            + _beside(self.method, size.shape)
+            for size in self.sizes
+        )
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of all the run's evaluations."""
+        return sum(
+            (size.steps + 1)
+            * gradient_flops(self.structure.layers, self.structure.network, size.shape)
+            * (1.0 if size.tile is None else _TILED_COST)
+            for size in self.sizes
+        )
+
+    @property
     def digests(self) -> dict[str, str]:
         """Hashes of the inputs' contents, by name."""
         pictures = {"content": self.content, "style": self.style, "init": self.initial}
         found = {name: picture.digest for name, picture in pictures.items() if picture is not None}
         return found | {"weights": self.network.sha256}
+
+
+class Kind(NamedTuple):
+    """What runs must have in common to be optimised together: all that decides compiled steps.
+
+    Attributes:
+      structure: static part of the objective.
+      network: the weights of the network, which are not copied.
+      method: the solver.
+      tolerance: see `solver.Stopping`.
+      sizes: of the runs, without those of their style pictures.
+    """
+
+    structure: Structure
+    network: Network
+    method: Method
+    tolerance: float
+    sizes: tuple[Size, ...]
 
 
 class Job(NamedTuple):
@@ -238,10 +284,10 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     content = _content(config, structure, pictures)
     style = _style(config, structure, pictures, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
-    _check_memory(config, shape)
+    _check_memory(config, shape, _beside(method(config), shape))
     for name, picture in (("content", content), ("style", style)):
         if picture is not None:
-            _check_memory(config, picture.shape)
+            _check_memory(config, picture.shape, 0)
             if getattr(structure, f"{name}_layers"):
                 check_size(structure, name, picture.shape)
 
@@ -253,7 +299,8 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
-    sizes = _sizes(config, structure, shape, None if style is None else style.shape)
+    solver = _solver(config, structure, shape)
+    sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
     initial = _initial(config, structure, sizes[0].shape, content, style)
     check_size(structure, "init", initial.shape)
     return Plan(
@@ -264,11 +311,17 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         None if style is None else Picture.of(style),
         sizes,
         Picture.of(initial),
-        method(config),
+        solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
-        (*_notes(config, network.pixels), *_tile_notes(structure, sizes[-1])),
+        (*_notes(config, network.pixels), *_history_notes(config, solver)),
     )
+
+
+def kind_of(planned: Plan) -> Kind:
+    """Returns what another run must be like to be optimised together with this one."""
+    sizes = tuple(size._replace(style_shape=None) for size in planned.sizes)
+    return Kind(planned.structure, planned.network, planned.method, planned.tolerance, sizes)
 
 
 def _sizes(
@@ -276,6 +329,7 @@ def _sizes(
     structure: Structure,
     shape: tuple[int, ...],
     style_shape: tuple[int, ...] | None,
+    solver: Method,
 ) -> tuple[Size, ...]:
     """Returns the sizes of a pyramid that the network sees, from the coarsest."""
     pyramid = config.pyramid
@@ -287,8 +341,7 @@ def _sizes(
 
         own = scaled(shape)
         coarse = min(config.steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
-        steps = coarse if level else config.steps
-        return Size(own, style_shape and scaled(style_shape), steps, _tile(config, structure, own))
+        return Size(own, style_shape and scaled(style_shape), coarse if level else config.steps)
 
     def large_enough(size: Size) -> bool:
         shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
@@ -296,7 +349,8 @@ def _sizes(
         return max(size.shape) >= pyramid.least and min(sides) >= structure.minimum_size
 
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
-    return (*filter(large_enough, coarser), at(0))
+    sizes = (*filter(large_enough, coarser), at(0))
+    return tuple(size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes)
 
 
 def build(planned: Plan) -> Job:
@@ -390,18 +444,79 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
-def _tile_notes(structure: Structure, size: Size) -> Iterator[str]:
-    if size.tile is not None:
-        need = tiles.estimate(structure, size.shape, size.tile)
+def _history_notes(config: DictConfig, solver: Method) -> Iterator[str]:
+    if solver != method(config):
+        assert isinstance(solver, LBFGS)
         yield (
-            f"{size.shape[1]} x {size.shape[0]} pixels by tiles of {size.tile}: an evaluation takes"
-            f" about {need / 2**30:.1f} GiB"
+            f"L-BFGS keeps {solver.history_size} pairs instead of {config.solver.history_size} with"
+            f" memory={config.memory}: its steps get somewhat less far"
         )
+
+
+def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | None) -> int:
+    """Returns the peak memory of a process for one evaluation, by tiles or whole."""
+    if tile is not None:
+        return tiles.estimate(structure, shape, tile)
+    return tiles.PROGRAM_BYTES + EVALUATION_BYTES * shape[0] * shape[1]
+
+
+def _beside(solver: Method, shape: tuple[int, ...]) -> int:
+    """Returns the memory of a run beside an evaluation: its solver, its pictures."""
+    return memory_bytes(solver, shape) + _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
+
+
+def _solver(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> Method:
+    """Returns the solver, L-BFGS with as long a history as the memory leaves room for.
+
+    The room is what an evaluation by the tiles of `_USUAL_TILE` leaves: smaller ones for the sake
+    of a longer history cost more time than it saves.
+    """
+    asked = method(config)
+    if config.memory is None or not isinstance(asked, LBFGS):
+        return asked
+    usual = (
+        _evaluation_bytes(structure, shape, tile) for tile in (None, config.tile or _USUAL_TILE)
+    )
+    room = parse_memory(config.memory) - min(usual)
+    least = min(_LEAST_HISTORY, asked.history_size)
+    for pairs in range(asked.history_size, least, -1):
+        solver = dataclasses.replace(asked, history_size=pairs)
+        if _beside(solver, shape) <= room:
+            return solver
+    return dataclasses.replace(asked, history_size=least)
 
 
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
     """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
     return coarse_to_fine(job.structure, job.stages, job.initial, job.method, job.detail, resume)
+
+
+def run_together(jobs: Sequence[Job], resume: Sequence[Standing | None]) -> Iterator[Turn]:
+    """Runs jobs of one kind together, spread over this process's devices; one as `run` does.
+
+    See `transfer.coarse_to_fine_batch`; where a single job cannot be run that is its failure.
+
+    Args:
+      jobs: of runs whose `kind_of` is the same.
+      resume: where each stood; None for one that starts.
+    """
+    if len(jobs) == 1:
+        try:
+            for moment in run(jobs[0], resume[0]):
+                yield Turn({0: moment}, (0,), {})
+        except NstyleError as error:
+            yield Turn({}, (), {0: error})
+        return
+    devices = jax.local_devices()[: len(jobs)]
+    yield from coarse_to_fine_batch(
+        jobs[0].structure,
+        [job.stages for job in jobs],
+        [job.initial for job in jobs],
+        jobs[0].method,
+        [job.detail for job in jobs],
+        resume,
+        devices if len(devices) > 1 else None,
+    )
 
 
 def blank_course_of(job: Job, stage: int) -> Course:
@@ -414,7 +529,7 @@ def blank_course_of(job: Job, stage: int) -> Course:
 
 def picture_of(moment: Moment, job: Job) -> np.ndarray:
     """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1]."""
-    image = moment.iteration.best_image
+    image = moment.best_image()
     if image.shape != job.stages[-1].shape:
         image = jax.image.resize(image, job.stages[-1].shape, "cubic")
     return np.asarray(image) / np.float32(job.structure.value_range)
@@ -430,10 +545,11 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
     """
     iteration = moment.iteration
     content, style, tv = jax.tree.map(float, tuple(iteration.aux))
-    weights = job.stages[moment.standing.stage].problem.weights
+    stage = job.stages[moment.stage]
+    weights = stage.problem.weights
     return {
         "step": moment.step,
-        "size": max(iteration.best_image.shape),
+        "size": max(stage.shape),
         "loss": iteration.value,
         "content": sum(float(weights.content[key]) * term for key, term in content.items()),
         "style": sum(float(weights.style[key]) * term for key, term in style.items()),
@@ -555,36 +671,32 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     return LossWeights(shares["content"], shares["style"], config.tv_weight)
 
 
-def _tile(config: DictConfig, structure: Structure, shape: tuple[int, ...]) -> int | None:
+def _tile(
+    config: DictConfig, structure: Structure, shape: tuple[int, ...], solver: Method
+) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None:
         tiles.check_losses(structure)
     if config.tile is not None or config.memory is None:
         return config.tile
-    allowed, history = parse_memory(config.memory), config.solver.get("history_size", 0)
-    pixels = shape[0] * shape[1]
-    solver = _PICTURE_BYTES * pixels * (2 * history + _SOLVER_PICTURES)
-    if solver > allowed:
-        raise NstyleError(
-            f"memory: {config.memory} is less than the solver's {solver / 2**30:.1f} GiB at"
-            f" {shape[1]} x {shape[0]} pixels with solver.history_size={history}; a smaller"
-            " history takes less"
-        )
-    if tiles.PROGRAM_BYTES + EVALUATION_BYTES * pixels + solver <= allowed:
+    beside = _beside(solver, shape)
+    left = parse_memory(config.memory) - beside
+    if _evaluation_bytes(structure, shape, None) <= left:
         return None
     tiles.check_losses(structure)
     try:
-        return tiles.tile_for(structure, shape, allowed - solver)
+        return tiles.tile_for(structure, shape, left)
     except NstyleError as error:
-        raise NstyleError(f"{error} beside the solver's {solver / 2**30:.2f} GiB") from error
+        raise NstyleError(f"{error}, the run's other {beside / 2**30:.2f} GiB apart") from error
 
 
-def _check_memory(config: DictConfig, shape: tuple[int, ...]) -> None:
+def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> None:
+    """Refuses a picture that this machine's memory does not hold whole, with what is beside it."""
     if config.memory is not None or config.tile is not None:
         return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need = EVALUATION_BYTES * pixels
+    need = EVALUATION_BYTES * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

@@ -5,6 +5,7 @@ layers. A layer `conv{block}_{index}` stands for its features *after* the ReLU; 
 `block{block}_conv{index}` and the ReLU spelling `relu{block}_{index}` name the same layer.
 """
 
+import math
 import re
 
 from nstyle.errors import NstyleError, check_choice, nearest
@@ -81,3 +82,22 @@ def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
 def deepest(layers: tuple[str, ...], network: str) -> str:
     """Returns the layer of `layers` that comes last in `network`."""
     return max(layers, key=layer_names(network).index)
+
+
+def gradient_flops(layers: tuple[str, ...], network: str, shape: tuple[int, ...]) -> int:
+    """Returns the operations of the convolutions in a loss of `layers` and its gradient.
+
+    A multiplication and an addition for each entry of a kernel at each position of its layer, on
+    the way forward and again on the way back to the picture; kernels have no gradient here.
+
+    Args:
+      layers: canonical names.
+      network: `vgg16` or `vgg19`.
+      shape: height and width of the picture.
+    """
+    return sum(
+        4
+        * math.prod(kernel_shape(layer, network))
+        * math.prod(length // stride(layer) for length in shape[:2])
+        for layer in needed(layers, network)
+    )

@@ -40,7 +40,11 @@ class Place(NamedTuple):
     seconds_per_run: float | None
 
     def time_left(self, share: float) -> str:
-        """Returns the time left when a `share` of this run is done, such as `1:02:03 left`."""
+        """Returns the time left, such as `1:02:03 left`.
+
+        Args:
+          share: of this run that is done; of runs that go on together the sum of their shares.
+        """
         if self.seconds_per_run is None:
             return ""
         return f"{_duration((self.total - self.done - share) * self.seconds_per_run)} left"
@@ -60,13 +64,17 @@ class _Speed(ProgressColumn):
 class RunProgress:
     """Shows step, losses, speed and time left on standard error, as a context manager.
 
+    A bar for each of the runs that go on together; elsewhere one of their lines now and then.
+
     Args:
-      steps: of the run.
-      first: steps already made by an earlier process.
-      place: where the run stands in a sweep, which is then shown too.
+      steps: of each run.
+      firsts: steps of each already made by an earlier process.
+      places: where each stands in a sweep, which is then shown too.
     """
 
-    def __init__(self, steps: int, first: int = 0, place: Place | None = None) -> None:
+    def __init__(
+        self, steps: int, firsts: Sequence[int] = (0,), places: Sequence[Place | None] = (None,)
+    ) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn(
@@ -78,36 +86,41 @@ class RunProgress:
             TextColumn("{task.fields[losses]}"),
             console=self._console,
             disable=not self._console.is_terminal,
-            transient=place is not None,
+            transient=places[0] is not None,
         )
-        self._steps, self._first, self._place = steps, first, place
-        self._task = self._bar.add_task(
-            "", total=steps, completed=first, losses="", sweep=self._sweep(first)
-        )
+        self._total, self._firsts, self._places = steps, firsts, places
+        self._steps = list(firsts)
+        self._tasks = [
+            self._bar.add_task("", total=steps, completed=first, losses="", sweep=self._sweep(run))
+            for run, first in enumerate(firsts)
+        ]
         self._started = self._last_line = time.monotonic()
 
-    def _sweep(self, step: int) -> str:
-        if self._place is None:
+    def _sweep(self, run: int) -> str:
+        place = self._places[run]
+        if place is None:
             return ""
-        place = self._place
-        left = place.time_left(step / self._steps)
-        return f"run {place.done + 1}/{place.total}{' ' + left if left else ''}  {place.label}  "
+        left = place.time_left(sum(self._steps) / self._total)
+        number = place.done + run + 1
+        return f"run {number}/{place.total}{' ' + left if left else ''}  {place.label}  "
 
-    def update(self, row: Mapping[str, float | int]) -> None:
-        """Shows a row of the trace."""
+    def update(self, row: Mapping[str, float | int], run: int = 0) -> None:
+        """Shows a row of a run's trace."""
         losses = "  ".join(
             f"{name} {row[name]:.4g}" for name in ("loss", "content", "style", "tv") if row[name]
         )
         step = int(row["step"])
-        self._bar.update(self._task, completed=step, losses=losses, sweep=self._sweep(step))
+        self._steps[run] = step
+        sweep = self._sweep(run)
+        self._bar.update(self._tasks[run], completed=step, losses=losses, sweep=sweep)
         now = time.monotonic()
-        due = now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._steps
+        due = now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._total
         if due and not self._console.is_terminal:
             self._last_line = now
-            speed = (step - self._first) / (now - self._started)
-            left = (self._steps - step) / speed if speed else float("nan")
+            speed = (step - self._firsts[run]) / (now - self._started)
+            left = (self._total - step) / speed if speed else float("nan")
             self._console.print(
-                f"{self._sweep(step)}step {step}/{self._steps}  {losses}"
+                f"{sweep}step {step}/{self._total}  {losses}"
                 f"  {speed:.2f} steps/s  {left:.0f} s left",
                 soft_wrap=True,
                 highlight=False,

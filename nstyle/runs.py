@@ -52,6 +52,7 @@ _DECIDING_MODULES = (
     "images",
     "objective",
     "solver",
+    "batch",
     "transfer",
     "rescaling",
     "job",
@@ -119,6 +120,11 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return None if result["stop"] == "interrupted" else result
 
 
+def identity(folder: Path) -> str:
+    """Returns the hash in the name of a run's folder."""
+    return folder.name.rpartition("-")[2]
+
+
 @contextmanager
 def locked(folder: Path, when_busy: str) -> Iterator[None]:
     """Holds a run for this process; where another has it, prints `when_busy` and waits.
@@ -132,7 +138,7 @@ def locked(folder: Path, when_busy: str) -> Iterator[None]:
     locks = folder.parent / ".locks"
     try:
         locks.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(locks / folder.name.rpartition("-")[2])
+        lock = filelock.FileLock(locks / identity(folder))
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
@@ -149,11 +155,19 @@ def locked(folder: Path, when_busy: str) -> Iterator[None]:
 
 
 class Checkpoint(NamedTuple):
-    """Where a run stands, the trace up to it, and the seconds that it took."""
+    """Where a run stands, and how it came there.
+
+    Attributes:
+      standing: what it goes on from.
+      rows: its trace up to there.
+      seconds: how long it took.
+      batch: with how many runs it was optimised together, itself included, at most.
+    """
 
     standing: Standing
     rows: list[Row]
     seconds: float
+    batch: int = 1
 
     def write(self, path: Path) -> None:
         """Writes the checkpoint, in one step."""
@@ -164,6 +178,7 @@ class Checkpoint(NamedTuple):
             "course": flax.serialization.to_state_dict(course),
             "rows": json.dumps(self.rows),
             "seconds": self.seconds,
+            "batch": self.batch,
         }
         write_atomic(path, flax.serialization.msgpack_serialize(content))
 
@@ -183,7 +198,7 @@ class Checkpoint(NamedTuple):
         stage = content["stage"]
         course = flax.serialization.from_state_dict(blank(stage), content["course"])
         standing = Standing(stage, content["first"], course)
-        return cls(standing, json.loads(content["rows"]), content["seconds"])
+        return cls(standing, json.loads(content["rows"]), content["seconds"], content["batch"])
 
 
 class Trace:

@@ -11,12 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import threadpoolctl
 from omegaconf import DictConfig
 
@@ -24,7 +25,7 @@ from nstyle import __version__, images, runs
 from nstyle.config import deciding, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.job import Job, Plan, blank_course_of, build, picture_of, plan, row, run
+from nstyle.job import Plan, blank_course_of, build, picture_of, plan, row, run_together
 from nstyle.progress import Place, RunProgress
 from nstyle.scores import score
 from nstyle.solver import STEP_PROGRAM
@@ -32,6 +33,12 @@ from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: Pixels from which a run says beforehand what it will take.
+_LARGE_PIXELS = 1024 * 768
+
+#: Operations of the network in the time of one in a large matrix product.
+_NETWORK_SHARE = 0.7
 
 #: Checkpoints take at most this share of a run's time.
 _CHECKPOINT_SHARE = 0.02
@@ -55,6 +62,20 @@ class Performed(NamedTuple):
     reused: bool
 
 
+class Task(NamedTuple):
+    """A run to be made.
+
+    Attributes:
+      config: its settings, checked when it is planned.
+      command: the command line that makes it again, for the record.
+      place: where it stands in a sweep, for the progress display.
+    """
+
+    config: DictConfig
+    command: str = ""
+    place: Place | None = None
+
+
 def perform(config: DictConfig, command: str = "", place: Place | None = None) -> Performed:
     """Runs a config and writes its folder, and the picture to `out` where it is given.
 
@@ -62,35 +83,119 @@ def perform(config: DictConfig, command: str = "", place: Place | None = None) -
     as if it had never stopped.
 
     Args:
-      config: checked when it is planned.
-      command: the command line that makes this run again, for the record.
-      place: where the run stands in a sweep, for the progress display.
+      config: see `Task`.
+      command: likewise.
+      place: likewise.
 
     Raises:
       NstyleError: one line that names what is wrong, before anything is computed where possible.
       KeyboardInterrupt: interrupted before the first step.
     """
-    limit_threads(config.threads)
+    (outcome,) = perform_together([Task(config, command, place)])
+    if isinstance(outcome, NstyleError):
+        raise outcome
+    return outcome
+
+
+def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
+    """Does what `perform` does for several runs, those that are not there yet optimised together.
+
+    Args:
+      tasks: runs whose `job.kind_of` is the same, none of them by tiles.
+
+    Returns:
+      What was done for each; or what was wrong with it, which does not disturb the others.
+
+    Raises:
+      NstyleError: nothing can be done for any of them.
+      KeyboardInterrupt: interrupted before the first step.
+    """
+    limit_threads(tasks[0].config.threads)
     keep_compiled()
-    out = None if config.out is None else Path(config.out).expanduser()
-    if out is not None:
+    outcomes: dict[int, Performed | NstyleError] = {}
+    wanted = {}
+    for i, task in enumerate(tasks):
+        try:
+            wanted[i] = _prepare(task)
+        except NstyleError as error:
+            outcomes[i] = error
+    for note in dict.fromkeys(note for run in wanted.values() for note in run.planned.notes):
+        print(f"nstyle: note: {note}", file=sys.stderr)
+    with ExitStack() as held:
+        # In one order, so that processes with some runs in common never wait for each other.
+        for folder in sorted({run.folder for run in wanted.values()}, key=runs.identity):
+            busy = f"nstyle: another process makes {folder}; waiting for it"
+            held.enter_context(runs.locked(folder, busy))
+        held.enter_context(_signals())
+        there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
+        missing = [i for i in wanted if there[i] is None]
+        for note in dict.fromkeys(_effort(wanted[i].planned) for i in missing):
+            if note:
+                print(f"nstyle: note: {note}", file=sys.stderr)
+        made = dict(zip(missing, _make([wanted[i] for i in missing]), strict=True))
+        for i, run in wanted.items():
+            result = there[i] or made[i]
+            if isinstance(result, NstyleError):
+                outcomes[i] = result
+                continue
+            stop, steps, best = result["stop"], result["steps"], result["best"]
+            if stop != "interrupted" and not _scored(run.config, run.folder):
+                _write_scores(run.folder, run.planned)
+            outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
+    for i, run in wanted.items():
+        if run.config.out is not None and isinstance(outcomes[i], Performed):
+            out = Path(run.config.out).expanduser()
+            images.save(out, images.load(run.folder / "result.png"), run.metadata)
+    return [outcomes[i] for i in range(len(tasks))]
+
+
+def _effort(planned: Plan) -> str:
+    """Returns what a large run will take, measuring how fast this machine is; else nothing."""
+    height, width = planned.sizes[-1].shape[:2]
+    if height * width < _LARGE_PIXELS:
+        return ""
+    minutes = planned.operations / _operations_per_second() / 60
+    by_tiles = "" if planned.sizes[-1].tile is None else f" by tiles of {planned.sizes[-1].tile}"
+    return (
+        f"{width} x {height} pixels{by_tiles}: about {planned.memory / 2**30:.1f} GiB of memory and"
+        f" {minutes:.0f} minutes, if all steps are made"
+    )
+
+
+@functools.cache
+def _operations_per_second() -> float:
+    """Returns how fast networks are here, from the time of a matrix product."""
+    side = 2048
+    matrix = jnp.ones((side, side))
+    product = jax.jit(jnp.dot)
+    product(matrix, matrix).block_until_ready()
+    began = time.perf_counter()
+    product(matrix, matrix).block_until_ready()
+    return _NETWORK_SHARE * 2 * side**3 / (time.perf_counter() - began)
+
+
+class _Run(NamedTuple):
+    """A run that is planned, the folder it is made in, and what its pictures have inside."""
+
+    task: Task
+    planned: Plan
+    folder: Path
+    metadata: str
+
+    @property
+    def config(self) -> DictConfig:
+        return self.task.config
+
+
+def _prepare(task: Task) -> _Run:
+    config = task.config
+    if config.out is not None:
+        out = Path(config.out).expanduser()
         _check_writable(out)
         _check_not_input(out, config)
     planned = plan(config)
-    for note in planned.notes:
-        print(f"nstyle: note: {note}", file=sys.stderr)
-    folder = folder_of(config, planned)
     metadata = json.dumps({"nstyle": __version__, "config": deciding(config)}, sort_keys=True)
-    with runs.locked(folder, f"nstyle: another process makes {folder}; waiting for it"), _signals():
-        result = _reusable(config, folder)
-        reused = result is not None
-        if result is None:
-            result = _make(config, planned, folder, metadata, command, place)
-        if result["stop"] != "interrupted" and not _scored(config, folder):
-            _write_scores(folder, planned)
-    if out is not None:
-        images.save(out, images.load(folder / "result.png"), metadata)
-    return Performed(folder, result["stop"], result["steps"], result["best"], reused)
+    return _Run(task, planned, folder_of(config, planned), metadata)
 
 
 def folder_of(config: DictConfig, planned: Plan) -> Path:
@@ -146,80 +251,170 @@ class _Compilations:
 
         jax.monitoring.register_event_duration_secs_listener(heard)
 
+    @classmethod
+    def take(cls) -> int:
+        """Returns how many there were since the last call."""
+        count, cls.count = cls.count, 0
+        return count
+
 
 _Compilations.listen()
 
 
-def _make(
-    config: DictConfig,
-    planned: Plan,
-    folder: Path,
-    metadata: str,
-    command: str,
-    place: Place | None,
-) -> dict[str, Any]:
-    """Makes the run, from its checkpoint where there is one, and returns its `result.json`."""
-    for stale in ("result.json", "scores.json"):
-        (folder / stale).unlink(missing_ok=True)
-    compiled_before = _Compilations.count
-    job = build(planned)
-    last, best, stop, seconds = _optimise(job, config, folder, metadata, place)
-    with _uninterrupted():
-        images.save(folder / "result.png", picture_of(last, job), metadata)
-        result = {
-            "stop": stop,
-            "steps": last.step,
-            "best": best,
-            "seconds": round(seconds, 3),
-            "compiles": _Compilations.count - compiled_before,
-            "command": command,
-            "inputs": planned.digests,
-            "environment": runs.environment(),
-            "config": deciding(config),
-        }
-        runs.write_json(folder / "result.json", result)
-        if stop != "interrupted":
-            (folder / "checkpoint").unlink(missing_ok=True)
-    return result
+class _Record:
+    """A run while it is made: its job, its files, and in the end its outcome.
+
+    Args:
+      run: what is to be made.
+      batch: with how many runs it is optimised together, itself included.
+
+    Attributes:
+      outcome: its `result.json`, or what was wrong with it; None before.
+      job: from `job.build`.
+      standing: where an earlier process left it, or None.
+      trace: its rows so far.
+    """
+
+    def __init__(self, run: _Run, batch: int) -> None:
+        self.run, self._batch = run, batch
+        self.outcome: dict[str, Any] | NstyleError | None = None
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """What goes wrong inside is this run's outcome, and of no other."""
+        try:
+            yield
+        except NstyleError as error:
+            self.outcome = error
+
+    def open(self, files: ExitStack) -> None:
+        """Computes the targets and opens the files, the trace as far as the checkpoint goes."""
+        config, folder = self.run.config, self.run.folder
+        for stale in ("result.json", "scores.json"):
+            (folder / stale).unlink(missing_ok=True)
+        self.job = build(self.run.planned)
+        self._path = folder / "checkpoint"
+        kept = runs.Checkpoint.read(self._path, functools.partial(blank_course_of, self.job))
+        self.standing = kept.standing if kept else None
+        rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
+        self._batch = max(self._batch, kept.batch if kept else 1)
+        write_atomic(folder / "config.yaml", to_yaml(config).encode())
+        self._started = time.monotonic()
+        self._due = self._started + config.checkpoint_every
+        self.trace = files.enter_context(runs.Trace(folder / "trace.csv", rows))
+        self._board = files.enter_context(
+            Board(folder, self.job.steps, len(rows), config.tensorboard)
+        )
+
+    def add(self, moment: Moment) -> None:
+        """Writes a step down, and its picture where `save_every` asks for it."""
+        picture = functools.partial(picture_of, moment, self.job)
+        self.trace.append(row(moment, self.job))
+        self._board.update(self.trace.rows[-1], picture)
+        every = self.run.config.save_every
+        if every and moment.step and moment.step % every == 0:
+            name = f"step_{moment.step:06d}.png"
+            images.save(self.run.folder / name, picture(), self.run.metadata)
+
+    def checkpoint_when_due(self, moment: Moment) -> None:
+        """Writes a checkpoint now and then; those of a batch together keep to their share."""
+        every = self.run.config.checkpoint_every
+        before = time.monotonic()
+        if every and before > self._due:
+            self._checkpoint(moment)
+            took = time.monotonic() - before
+            self._due = time.monotonic() + max(every, self._batch * took / _CHECKPOINT_SHARE)
+
+    def interrupt(self, moment: Moment) -> None:
+        """Saves what there is, to go on from there."""
+        self._checkpoint(moment)
+        self.finish(moment, "interrupted")
+
+    def finish(self, moment: Moment, stop: str) -> None:
+        """Writes picture and result."""
+        folder, metadata = self.run.folder, self.run.metadata
+        with _uninterrupted():
+            images.save(folder / "result.png", picture_of(moment, self.job), metadata)
+            self.outcome = {
+                "stop": stop,
+                "steps": moment.step,
+                "best": self.trace.rows[moment.best_step],
+                "seconds": round(self._seconds(), 3),
+                "batch": self._batch,
+                "compiles": _Compilations.take(),
+                "command": self.run.task.command,
+                "inputs": self.run.planned.digests,
+                "environment": runs.environment(),
+                "config": deciding(self.run.config),
+            }
+            runs.write_json(folder / "result.json", self.outcome)
+            if stop != "interrupted":
+                self._path.unlink(missing_ok=True)
+
+    def _checkpoint(self, moment: Moment) -> None:
+        rows, seconds = self.trace.rows, self._seconds()
+        runs.Checkpoint(moment.standing, rows, seconds, self._batch).write(self._path)
+
+    def _seconds(self) -> float:
+        return self._earlier + time.monotonic() - self._started
 
 
-def _optimise(
-    job: Job, config: DictConfig, folder: Path, metadata: str, place: Place | None
-) -> tuple[Moment, runs.Row, str, float]:
-    """Returns the last moment, the best row, why the run ended, and its seconds."""
-    path = folder / "checkpoint"
-    kept = runs.Checkpoint.read(path, functools.partial(blank_course_of, job))
-    rows, earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
-    write_atomic(folder / "config.yaml", to_yaml(config).encode())
-    started = time.monotonic()
-    due = started + config.checkpoint_every
+def _make(wanted: Sequence[_Run]) -> list[dict[str, Any] | NstyleError]:
+    """Makes runs together, from their checkpoints where there are any.
 
-    def seconds() -> float:
-        return earlier + time.monotonic() - started
+    Returns:
+      The `result.json` of each, or what was wrong with it.
+    """
+    _Compilations.take()
+    records = [_Record(run, len(wanted)) for run in wanted]
+    with ExitStack() as files:
+        for record in records:
+            with record.own_errors():
+                record.open(files)
+        _optimise([record for record in records if record.outcome is None])
+    return [record.outcome for record in records if record.outcome is not None]
 
-    with ExitStack() as open_:
-        trace = open_.enter_context(runs.Trace(folder / "trace.csv", rows))
-        progress = open_.enter_context(RunProgress(job.steps, len(rows), place))
-        board = open_.enter_context(Board(folder, job.steps, len(rows), config.tensorboard))
-        for last in run(job, kept.standing if kept else None):
-            trace.append(row(last, job))
-            progress.update(trace.rows[-1])
-            board.update(trace.rows[-1], functools.partial(picture_of, last, job))
-            if config.save_every and last.step and last.step % config.save_every == 0:
-                name = f"step_{last.step:06d}.png"
-                images.save(folder / name, picture_of(last, job), metadata)
-            stop = last.iteration.stop if last.last else ""
-            stop = stop or ("interrupted" if _Interrupts.asked else "")
+
+def _optimise(records: Sequence[_Record]) -> None:
+    """Optimises runs together until each has its outcome."""
+    if not records:
+        return
+    progress = RunProgress(
+        records[0].job.steps,
+        [len(record.trace.rows) for record in records],
+        [record.run.task.place for record in records],
+    )
+    jobs, standings = zip(*((record.job, record.standing) for record in records), strict=True)
+    with progress:
+        for turn in run_together(jobs, standings):
+            for i, error in turn.failures.items():
+                records[i].outcome = error
+            for i in turn.advanced:
+                record, moment = records[i], turn.moments[i]
+                if record.outcome is not None:
+                    continue
+                with record.own_errors():
+                    record.add(moment)
+                    progress.update(record.trace.rows[-1], i)
+                    if moment.last:
+                        record.finish(moment, moment.iteration.stop)
             _Interrupts.at_once = False
-            late = config.checkpoint_every and time.monotonic() > due
-            if stop == "interrupted" or (late and not stop):
-                before = time.monotonic()
-                runs.Checkpoint(last.standing, trace.rows, seconds()).write(path)
-                took = time.monotonic() - before
-                due = time.monotonic() + max(config.checkpoint_every, took / _CHECKPOINT_SHARE)
-            if stop:
-                break
-    return last, trace.rows[last.best_step], stop, seconds()
+            going = [
+                (records[i], moment)
+                for i, moment in turn.moments.items()
+                if records[i].outcome is None
+            ]
+            if _Interrupts.asked:
+                with _uninterrupted():
+                    for record, moment in going:
+                        with record.own_errors():
+                            record.interrupt(moment)
+                return
+            for record, moment in going:
+                with record.own_errors():
+                    record.checkpoint_when_due(moment)
+            if not going:
+                return
 
 
 def done(config: DictConfig, folder: Path) -> bool:

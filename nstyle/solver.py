@@ -86,6 +86,31 @@ class SGD:
 
 Method = LBFGS | Adam | SGD
 
+_PICTURE_BYTES = 3 * 4  # a pixel: three channels of float32
+
+#: Start, gradient, direction, the picture before and after a step, the best one, temporaries.
+_PICTURES_OF_A_STEP = 8
+
+
+def memory_bytes(method: Method, shape: tuple[int, ...]) -> int:
+    """Returns about how much memory a minimisation takes beside its evaluations, rather too much.
+
+    The pictures of a step, and what the method remembers: L-BFGS two pictures for each pair of its
+    history, Adam two moments and the gradient, gradient descent the gradient.
+
+    Args:
+      method: the solver.
+      shape: of the picture, height first.
+    """
+    match method:
+        case LBFGS():
+            remembered = 2 * method.history_size
+        case Adam():
+            remembered = 3
+        case SGD():
+            remembered = 1
+    return _PICTURE_BYTES * shape[0] * shape[1] * (remembered + _PICTURES_OF_A_STEP)
+
 
 class State(NamedTuple):
     """A picture, its value, auxiliary output and gradient norm, and what the method remembers."""
@@ -103,7 +128,7 @@ class Steps(NamedTuple):
     Attributes:
       start: (image, args, scale) -> State at `image`; `scale` shortens the first step from there.
       step: (State, args) -> State; evaluates once. The old state's `memory` is used up.
-      forget: (State) -> the same State as if the run started from its picture.
+      forget: (State) -> the same State as if the run started from its picture, likewise.
     """
 
     start: Callable[[Image, Any, float], State]
@@ -433,16 +458,18 @@ def compile_steps(
     compiled: Callable[..., State] = jax.jit(optimisation_step, donate_argnums=1)
     if isinstance(objective, Outside):
         compiled = _around(objective, rules, compiled)
+    # One program each: their twenty small operations would each be one, for every shape.
+    blank, armed = jax.jit(rules.blank), jax.jit(rules.armed, donate_argnums=1)
 
     def start(image: Image, args: Any, scale: float) -> State:
-        state = compiled(image, rules.blank(image), args)
-        return state._replace(memory=rules.armed(image, state.memory, scale))
+        state = compiled(image, blank(image), args)
+        return state._replace(memory=armed(image, state.memory, scale))
 
     def step(state: State, args: Any) -> State:
         return compiled(state.image, state.memory, args)
 
     def forget(state: State) -> State:
-        return state._replace(memory=rules.armed(state.image, state.memory, 1.0))
+        return state._replace(memory=armed(state.image, state.memory, 1.0))
 
     return Steps(start, step, forget)
 

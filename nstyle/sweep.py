@@ -1,25 +1,29 @@
 """Sweeps: all runs are composed, checked and written down before the first one starts.
 
 runs/sweeps/<experiment>-<hash>/
-    sweep.json        the command, the parameters, the runs and where their folders are
+    sweep.json        the command, the parameters, the runs, their folders and own commands
     configs/*.yaml    the settings of each run as they were composed; these are what is run
 
-The same command goes on where the sweep stopped: finished runs are not made again.
+The same command goes on where the sweep stopped: finished runs are not made again. Runs that differ
+in numbers alone may be optimised together, see the setting `batch`.
 """
 
+import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import shlex
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -28,13 +32,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nstyle import runs
-from nstyle.config import PATH_KEYS, check_overrides, one_line_errors, to_yaml
+from nstyle.batch import automatic
+from nstyle.config import PATH_KEYS, check_overrides, one_line_errors, quote, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
-from nstyle.job import Plan, plan
+from nstyle.job import Kind, Plan, kind_of, plan
 from nstyle.progress import Place, counting, watched
-from nstyle.session import done, folder_of, limit_threads
+from nstyle.session import Task, done, folder_of, limit_threads
+from nstyle.transfer import draws_afresh
 
 
 class Member(NamedTuple):
@@ -45,12 +51,14 @@ class Member(NamedTuple):
       settings: the parameters' values, as the user wrote them.
       config: the settings it is run with.
       folder: where its results go.
+      kind: of those that it may be optimised together with.
     """
 
     overrides: tuple[str, ...]
     settings: dict[str, str]
     config: DictConfig
     folder: Path
+    kind: Kind
 
 
 class StoreSweeper(Sweeper):
@@ -86,12 +94,17 @@ class StoreSweeper(Sweeper):
         if self._in_this_process():
             limit_threads(self._config.threads)
         members = self._members(arguments)
-        folder = write_sweep(members, command_line(self._config, arguments, "--multirun"))
+        batch_size = self._batch_size(members[0].config.batch)
+        folder = write_sweep(
+            members,
+            command_line(self._config, arguments, "--multirun"),
+            [command_line(self._config, member.overrides) for member in members],
+        )
         by_folder = {member.folder: member for member in members}
         wanted = [member for member in by_folder.values() if not done(member.config, member.folder)]
         kept = len(by_folder) - len(wanted)
         print(f"nstyle: {len(by_folder)} runs, {kept} of them there already", file=sys.stderr)
-        returned = self._launch(folder, wanted) if wanted else []
+        returned = self._launch(folder, batches(wanted, batch_size)) if wanted else []
         failures = [value for value in returned if isinstance(value, NstyleError)]
         if failures:
             raise NstyleError(f"{len(failures)} of {len(wanted)} runs failed, first: {failures[0]}")
@@ -112,8 +125,8 @@ class StoreSweeper(Sweeper):
             for override in parser.parse_overrides(given)
         }
         swept = {key for key, values in choices.items() if len(values) > 1}
-        if "threads" in swept:
-            raise NstyleError("threads: one number for all runs of a sweep, not several")
+        for key in {"threads", "batch"} & swept:
+            raise NstyleError(f"{key}: one number for all runs of a sweep, not several")
         jobs = [
             [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
             for values in itertools.product(*choices.values())
@@ -127,24 +140,47 @@ class StoreSweeper(Sweeper):
             configs.append(config)
         return plan_members(jobs, swept, configs)
 
-    def _launch(self, folder: Path, members: list[Member]) -> list[Any]:
+    def _batch_size(self, batch: int | str | None) -> Callable[[Kind], int]:
+        """Returns how many runs of a kind are optimised together, as the setting `batch` says."""
+        if batch == "auto" and not self._in_this_process():
+            raise NstyleError(
+                "batch: auto needs the devices that runs are made on in this process; give a"
+                " number, or no hydra/launcher"
+            )
+        if batch is None:
+            on_gpu = self._in_this_process() and jax.default_backend() == "gpu"
+            batch = "auto" if on_gpu else 1
+
+        def size(kind: Kind) -> int:
+            by_tiles = any(size.tile is not None for size in kind.sizes)
+            if by_tiles or draws_afresh(kind.structure, kind.method):
+                return 1
+            if isinstance(batch, int):
+                return batch
+            shape = kind.sizes[-1].shape
+            return automatic(kind.structure, shape, kind.method, jax.local_devices())
+
+        return size
+
+    def _launch(self, folder: Path, together: Sequence[Sequence[Member]]) -> list[Any]:
         """Returns what the task returned for each run."""
-        batch = [
-            [*member.overrides, f"frozen={_frozen(folder, member).absolute()}"]
-            for member in members
-        ]
+        batch = []
+        for members in together:
+            frozen = ",".join(quote(str(_frozen(folder, member).absolute())) for member in members)
+            batch.append([*members[0].overrides, f"frozen=[{frozen}]"])
+        wanted = [member for members in together for member in members]
 
         def count() -> int:
-            return sum(runs.finished(member.folder) is not None for member in members)
+            return sum(runs.finished(member.folder) is not None for member in wanted)
 
         with ExitStack() as around:
             if not self._in_this_process():
-                around.enter_context(counting(count, len(members), "runs"))
+                around.enter_context(counting(count, len(wanted), "runs"))
                 around.enter_context(warnings.catch_warnings())
                 # Launchers fork only to start another program at once.
                 warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
             results = self._launcher.launch(batch, initial_job_idx=0)
-        return [result.return_value for result in results]
+        return [value for result in results for value in result.return_value]
 
 
 def register() -> None:
@@ -217,15 +253,37 @@ def plan_members(
         assert isinstance(together, DictConfig)
         kept = [override for override in job if override.partition("=")[0] not in added]
         extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
+        final = plan(together) if added else planned
         members.append(
             Member(
                 (*kept, *extra),
                 _settings(job, swept),
                 together,
-                folder_of(together, plan(together) if added else planned),
+                folder_of(together, final),
+                kind_of(final),
             )
         )
     return members
+
+
+def batches(members: Sequence[Member], size: Callable[[Kind], int]) -> list[list[Member]]:
+    """Returns the runs that are made together: of one kind, about as many in each batch.
+
+    Batches of one length share a compiled step; they come in the order of their first members.
+
+    Args:
+      members: runs that are not finished.
+      size: (kind) -> most runs of that kind in a batch.
+    """
+    alike: dict[Kind, list[int]] = defaultdict(list)
+    for i, member in enumerate(members):
+        alike[member.kind].append(i)
+    found = []
+    for kind, own in alike.items():
+        count = math.ceil(len(own) / size(kind))
+        most = math.ceil(len(own) / count)
+        found += [own[start : start + most] for start in range(0, len(own), most)]
+    return [[members[i] for i in batch] for batch in sorted(found)]
 
 
 def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list[dict[str, Any]]:
@@ -268,8 +326,14 @@ def _settings(job: Sequence[str], swept: set[str]) -> dict[str, str]:
     return {key: short(key, value) for key, value in values.items() if key in swept}
 
 
-def write_sweep(members: Sequence[Member], command: str) -> Path:
-    """Writes a sweep's folder and returns it, the same one for the same runs."""
+def write_sweep(members: Sequence[Member], command: str, commands: Sequence[str]) -> Path:
+    """Writes a sweep's folder and returns it, the same one for the same runs.
+
+    Args:
+      members: its runs.
+      command: that makes it.
+      commands: that make each run by itself.
+    """
     name = str(members[0].config.experiment or "sweep")
     identity = json.dumps([name, [member.folder.name for member in members]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -285,11 +349,16 @@ def write_sweep(members: Sequence[Member], command: str) -> Path:
         "command": command,
         "parameters": {key: list(values) for key, values in parameters.items()},
         "runs": [
-            {"folder": os.path.relpath(member.folder, folder), "settings": member.settings}
-            for member in members
+            {
+                "folder": os.path.relpath(member.folder, folder),
+                "settings": member.settings,
+                "command": own,
+            }
+            for member, own in zip(members, commands, strict=True)
         ],
     }
     runs.write_json(folder / "sweep.json", content)
+    _sweep_of.cache_clear()
     return folder
 
 
@@ -297,13 +366,44 @@ def _frozen(folder: Path, member: Member) -> Path:
     return folder / "configs" / f"{member.folder.name}.yaml"
 
 
-def place_of(frozen: Path) -> Place:
-    """Returns where the run of a frozen config stands in its sweep, by what is on disk."""
-    folder = frozen.parent.parent
-    members = json.loads((folder / "sweep.json").read_text())["runs"]
-    results = {member["folder"]: runs.finished(folder / member["folder"]) for member in members}
-    seconds = [result["seconds"] for result in results.values() if result is not None]
-    own = next(member for member in members if Path(member["folder"]).name == frozen.stem)
+def task_of(frozen: Path) -> Task:
+    """Returns the run of a frozen config, with where it stands in its sweep by what is on disk."""
+    found = _sweep_of(frozen.parent.parent)
+    own = found.runs[frozen.stem]
     label = " ".join(f"{key}={value}" for key, value in own["settings"].items())
+    seconds = found.seconds()
     mean = sum(seconds) / len(seconds) if seconds else None
-    return Place(len(seconds), len(results), label, mean)
+    config = OmegaConf.load(frozen)
+    assert isinstance(config, DictConfig)
+    return Task(config, own["command"], Place(len(seconds), len(found.runs), label, mean))
+
+
+class _Sweep:
+    """The runs of a sweep as this process knows them; each result is read once.
+
+    Args:
+      folder: of the sweep.
+
+    Attributes:
+      runs: what `sweep.json` says of each, by the name of its folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        listed = json.loads((folder / "sweep.json").read_text())["runs"]
+        self.runs = {Path(run["folder"]).name: run for run in listed}
+        self._open = {name: folder / run["folder"] for name, run in self.runs.items()}
+        self._seconds: list[float] = []
+
+    def seconds(self) -> list[float]:
+        """Returns the time of each finished run, its share where several were made together."""
+        for name, folder in list(self._open.items()):
+            result = runs.finished(folder)
+            if result is not None:
+                self._seconds.append(result["seconds"] / result["batch"])
+                del self._open[name]
+        return self._seconds
+
+
+@functools.lru_cache(maxsize=1)
+def _sweep_of(folder: Path) -> _Sweep:
+    return _Sweep(folder)

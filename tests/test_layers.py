@@ -1,7 +1,10 @@
+import jax
+import jax.numpy as jnp
 import pytest
 
 from nstyle.errors import NstyleError
-from nstyle.layers import canonical, deepest, kernel_shape, layer_names, stride
+from nstyle.layers import canonical, deepest, gradient_flops, kernel_shape, layer_names, stride
+from nstyle.vgg import vgg_features
 
 
 def test_counts_of_convolutions_are_those_of_the_paper():
@@ -30,3 +33,17 @@ def test_geometry():
     assert kernel_shape("conv3_1", "vgg19") == (3, 3, 128, 256)
     assert [stride(f"conv{block}_1") for block in range(1, 6)] == [1, 2, 4, 8, 16]
     assert deepest(("conv2_1", "conv4_2", "conv1_1"), "vgg16") == "conv4_2"
+
+
+@pytest.mark.parametrize(("layers", "shape"), [(("conv3_1",), (40, 56)), (("conv2_2",), (33, 47))])
+def test_operations_are_those_that_xla_counts(vgg16, layers, shape):
+    """XLA leaves out what falls on the padding, and counts the other operations too."""
+
+    def loss(image):
+        features = vgg_features(
+            vgg16.params, image, network="vgg16", pooling="avg", layers=layers, pixels="torchvision"
+        )
+        return sum(feature.sum() for feature in features.values())
+
+    counted = jax.jit(jax.grad(loss)).lower(jnp.zeros((*shape, 3))).cost_analysis()["flops"]
+    assert gradient_flops(layers, "vgg16", shape) == pytest.approx(counted, rel=0.1)

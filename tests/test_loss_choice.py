@@ -16,9 +16,9 @@ from nstyle.content_losses import CONTENT_LOSSES, Contextual
 from nstyle.errors import NstyleError
 from nstyle.grouping import shared
 from nstyle.objective import LossWeights, Structure, evaluate
-from nstyle.solver import Adam
+from nstyle.solver import LBFGS, Adam
 from nstyle.style_losses import MMD, STYLE_LOSSES, CrossLayerGram, MeanStd, SlicedWasserstein
-from nstyle.transfer import objective, prepare, transfer
+from nstyle.transfer import draws_afresh, objective, prepare, transfer
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]
 SMALL += ["content_layers=[conv2_2]"]
@@ -127,6 +127,14 @@ def test_adam_draws_afresh_and_lbfgs_does_not(vgg16, random):
     assert values() == found
     other = problem._replace(seed=np.uint32(5))
     assert next(transfer(structure, other, start, still)).value != found[0]
+
+
+def test_only_runs_that_draw_afresh_are_made_alone():
+    """A batch has one draw for all its steps."""
+    drawing = Structure(style_loss=SlicedWasserstein())
+    assert draws_afresh(drawing, Adam())
+    assert not draws_afresh(drawing, LBFGS())
+    assert not draws_afresh(Structure(), Adam())
 
 
 def test_a_resumed_run_draws_the_same(vgg16, random):

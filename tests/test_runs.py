@@ -93,7 +93,7 @@ def test_a_run_is_known_by_what_decides_it(small, tmp_path, monkeypatch):
     same = [
         {"content": str(copy)},
         {"runs_dir": "elsewhere", "save_every": 3, "scores": False, "threads": None},
-        {"experiment": "pooling", "init": "content"},
+        {"experiment": "pooling", "init": "content", "pyramid.levels": 12},
     ]
     assert {identity(**settings) for settings in same} == {identity()}
     other = [

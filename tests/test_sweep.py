@@ -156,7 +156,8 @@ def test_events_for_tensorboard(nstyle_here, given, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_ends_with_the_same_bytes(given, tmp_path):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_killed_sweep_ends_with_the_same_bytes(given, tmp_path, batch):
     """kill -9 at random moments, then the same command: every picture is the uninterrupted one."""
     arguments = [
         "-m",
@@ -166,6 +167,7 @@ def test_a_killed_sweep_ends_with_the_same_bytes(given, tmp_path):
         "steps=150",
         "checkpoint_every=0.05",
         "seed=0,1",
+        f"batch={batch}",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):

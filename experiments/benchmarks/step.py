@@ -11,19 +11,14 @@ function, side by side in one process:
 Prints both ratios, and writes them with the machine as JSON where `--json FILE` is given.
 """
 
-import contextlib
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
 
 import common
 import jax
 import jax.numpy as jnp
-import numpy as np
-from scipy.optimize import fmin_l_bfgs_b
 
-from nstyle.objective import Problem, Structure
+from nstyle.objective import Structure
 from nstyle.solver import LBFGS, Stopping, compile_steps, minimize
 from nstyle.transfer import objective
 
@@ -60,7 +55,9 @@ def main() -> None:
     ):
         pass
     print(f"ours after {options.evaluations} evaluations: {last.best_value:.3f}", flush=True)
-    scipy_loss = scipy_best(value_and_grad, start, problem, options.evaluations)
+    curve = common.Curve(evaluations=options.evaluations)
+    common.scipy_lbfgs(value_and_grad, start, problem, curve)
+    scipy_loss = curve.end().loss
     print(f"SciPy after as many: {scipy_loss:.3f}, ours / SciPy {last.best_value / scipy_loss:.3f}")
 
     results = {
@@ -73,29 +70,6 @@ def main() -> None:
         "scipy_loss": scipy_loss,
     }
     common.write(options.json, results)
-
-
-class _BudgetSpentError(Exception):
-    pass
-
-
-def scipy_best(
-    value_and_grad: Callable[..., Any], start: np.ndarray, problem: Problem, evaluations: int
-) -> float:
-    """Returns the lowest loss that SciPy's L-BFGS-B sees in exactly so many evaluations."""
-    values: list[float] = []
-
-    def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        if len(values) == evaluations:
-            raise _BudgetSpentError
-        image = jnp.asarray(flat.reshape(start.shape), jnp.float32)
-        (value, _), gradient = value_and_grad(image, problem)
-        values.append(float(value))
-        return float(value), np.asarray(gradient, np.float64).ravel()
-
-    with contextlib.suppress(_BudgetSpentError):
-        fmin_l_bfgs_b(function, start.ravel().astype(np.float64), m=10, maxfun=10**6, factr=0)
-    return min(values)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""Peak memory and time of one loss and gradient, by tiles and of the whole picture.
+"""Peak memory and time of one loss and gradient: by tiles, whole, and whole in PyTorch.
 
-    python experiments/benchmarks/tiles.py [--sizes 1024 2048 4096] [--budget 4] [--json FILE]
+    python experiments/benchmarks/tiles.py [--sizes 512 1024 2048 4096] [--budget 4] [--json FILE]
 
 Square pictures of uniform noise (NumPy seed 0), the default recipe's objective. Each row has a
 process of its own, as a process's peak never falls:
 
-- `tiled` and `whole`: peak memory and the time of one evaluation, targets and compilation apart;
+- `tiled`, `whole` and `torch` (whole, channels last): peak memory and the time of one evaluation,
+  targets and compilation apart; every process has imported JAX, that of `torch` PyTorch besides;
 - `ratio`: both in one process in turns, so that a busy machine troubles both alike; tiled over
   whole by the best of each, in seconds and in seconds of all cores.
 
-Prints a table, and writes it with the machine as JSON where `--json FILE` is given.
+A size is not done whole where it is above `--whole-to` or the machine's memory. Prints a table, and
+writes it with the machine as JSON where `--json FILE` is given.
 """
 
 import argparse
+import importlib.util
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -28,16 +31,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstyle import tiles, weights
+from nstyle.batch import EVALUATION_BYTES
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.transfer import equal_weights, objective
 
 STRUCTURE = Structure()
+LOSS_WEIGHTS = LossWeights(
+    equal_weights(STRUCTURE.content_layers, 1.0), equal_weights(STRUCTURE.style_layers, 1e5)
+)
 STYLE_SIZE = 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096])
     parser.add_argument("--budget", type=float, default=4.0, help="GiB that decides the tile")
     parser.add_argument("--tile", type=int, help="instead of the tile that the budget decides")
     parser.add_argument("--whole-to", type=int, default=2048, help="largest size done whole")
@@ -51,14 +58,23 @@ def main() -> None:
         print(json.dumps(ROWS[options.row](size, options.tile, options.rounds)))
         return
 
+    whole_kinds = ["whole", "torch"]
+    if importlib.util.find_spec("torch") is None:
+        print(f"no rows of PyTorch: {common.NEEDS_TORCH}")
+        whole_kinds.remove("torch")
     rows = []
     for size in options.sizes:
         shape = (size, size)
         tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
-        kinds = ["tiled"] + ["whole"] * (size <= options.whole_to)
+        kinds = ["tiled"]
+        if size <= options.whole_to and EVALUATION_BYTES * size**2 <= machine_bytes():
+            kinds += whole_kinds
+        else:
+            need = EVALUATION_BYTES * size**2 / 2**30
+            print(f"{size} px is not done whole: that takes about {need:.1f} GiB")
         for kind in kinds + ["ratio"] * (size in options.ratio_at):
             row = {"kind": kind, "size": size} | measured(kind, size, tile, options.rounds)
-            if kind != "whole":
+            if kind not in whole_kinds:
                 row["tile"] = tile
             if kind == "tiled":
                 row["estimated_gib"] = round(tiles.estimate(STRUCTURE, shape, tile) / 2**30, 2)
@@ -75,18 +91,25 @@ def measured(kind: str, size: int, tile: int, rounds: int) -> dict[str, Any]:
     return json.loads(output)
 
 
+def machine_bytes() -> int:
+    """Returns the size of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def pictures_of(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the picture to evaluate, the content and the style."""
+    generator = np.random.default_rng(0)
+    image = generator.random((size, size, 3), np.float32)
+    return image, image[::-1], generator.random((STYLE_SIZE, STYLE_SIZE, 3), np.float32)
+
+
 def problem_of(size: int, tile: int) -> tuple[np.ndarray, Problem]:
     """Returns a picture and its problem; targets by tiles, so that they do not set the peak."""
     params = jax.tree.map(jnp.asarray, weights.load().params)
-    generator = np.random.default_rng(0)
-    image = generator.random((size, size, 3), np.float32)
-    style = generator.random((STYLE_SIZE, STYLE_SIZE, 3), np.float32)
-    content: dict[str, Any] = tiles.content_targets(STRUCTURE, params, image[::-1], tile)
-    targets = Targets(content, tiles.style_targets(STRUCTURE, params, style, tile))
-    loss_weights = LossWeights(
-        equal_weights(STRUCTURE.content_layers, 1.0), equal_weights(STRUCTURE.style_layers, 1e5)
-    )
-    return image, Problem(params, targets, loss_weights)
+    image, content, style = pictures_of(size)
+    content_targets: dict[str, Any] = tiles.content_targets(STRUCTURE, params, content, tile)
+    targets = Targets(content_targets, tiles.style_targets(STRUCTURE, params, style, tile))
+    return image, Problem(params, targets, LOSS_WEIGHTS)
 
 
 def tiled_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
@@ -96,6 +119,22 @@ def tiled_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
 
 def whole_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
     return one(whole(*problem_of(size, tile)), size, rounds)
+
+
+def torch_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
+    from torch_objective import to_torch, torch_objective
+
+    image, content, style = pictures_of(size)
+    params = weights.load().params
+    loss = torch_objective(STRUCTURE, params, LOSS_WEIGHTS, content, style, channels_last=True)
+
+    def evaluation() -> float:
+        picture = to_torch(image).requires_grad_()
+        value = loss(picture)
+        value.backward()
+        return value.item()
+
+    return one(evaluation, size, rounds)
 
 
 def whole(image: np.ndarray, problem: Problem) -> Callable[[], Any]:
@@ -109,9 +148,15 @@ def one(evaluation: Callable[[], Any], size: int, rounds: int) -> dict[str, Any]
     """Returns the peak memory and the best time of an evaluation, the first (compiling) apart."""
     seconds = [timed(evaluation)[0] for _ in range(rounds + 1)]
     return {
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(peak_kib() / 2**20, 2),
         "seconds_per_megapixel": round(min(seconds[1:]) * 1e6 / size**2, 2),
     }
+
+
+def peak_kib() -> int:
+    """Returns the largest resident set that this process has had, in KiB."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def ratio_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
@@ -130,7 +175,7 @@ def timed(evaluation: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
-ROWS = {"tiled": tiled_row, "whole": whole_row, "ratio": ratio_row}
+ROWS = {"tiled": tiled_row, "whole": whole_row, "torch": torch_row, "ratio": ratio_row}
 
 if __name__ == "__main__":
     main()
