@@ -365,7 +365,7 @@ def build(planned: Plan) -> Job:
             {} if content is None else _content_target(structure, network, content, shape, tile),
             {} if style is None else _style_target(structure, network, style, style_shape, tile),
         )
-        drawing = jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else None
+        drawing = jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else ()
         problem = Problem(network.params, targets, planned.weights, drawing)
         return Stage(problem, shape, Stopping(steps, planned.tolerance), tile)
 

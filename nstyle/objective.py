@@ -131,13 +131,14 @@ class Problem(NamedTuple):
       params: weights of the network.
       targets: see there.
       weights: of the terms.
-      seed: of what a style loss draws; None is as good as 0.
+      seed: of what a style loss draws, as good as 0 where it is left empty. Empty and not None,
+        which stands for an axis where problems are batched.
     """
 
     params: Params
     targets: Targets
     weights: LossWeights
-    seed: Int[Array, ""] | int | None = None
+    seed: Int[Array, ""] | int | tuple[()] = ()
 
 
 class Terms(NamedTuple):
@@ -204,7 +205,7 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     content = content_term(structure.content_loss, structure.content_reduction)
     seen = _observed(structure, features)
     style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
-    key = jax.random.key(0 if problem.seed is None else problem.seed)
+    key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
     terms = Terms(
         content={
             layer: content(features[layer], targets.content[layer])

@@ -206,7 +206,7 @@ def draws_afresh(structure: Structure, method: Method) -> bool:
 
 def drawn_afresh(problem: Problem, step: int) -> Problem:
     """Returns the problem with another seed for each step."""
-    own = 0 if problem.seed is None else int(problem.seed)
+    own = 0 if isinstance(problem.seed, tuple) else int(problem.seed)
     seed = np.random.SeedSequence([own, step]).generate_state(1)[0]
     return problem._replace(seed=jnp.asarray(seed))
 
