@@ -31,6 +31,8 @@ Settings are written name=value, in any order:
              pooling=avg | max
              style_layers=[conv1_1,conv2_1]       block1_conv1 is read as conv1_1
              content_layers=[conv4_2]
+  losses     style_loss={style_losses}
+             content_loss={content_losses}
   start      init=content | style | noise | mixture | FILE
              seed=0                               of the noise
   effort     steps=200 tolerance=0                tolerance=1e-3 stops when the loss hardly falls
@@ -58,8 +60,13 @@ def main() -> None:
         elif not arguments or {"-h", "--help"} & set(arguments):
             from nstyle.config import group_options
 
-            groups = ("recipe", "experiment")
-            names = {f"{group}s": " | ".join(group_options(group)) for group in groups}
+            groups = {
+                "recipe": "recipes",
+                "experiment": "experiments",
+                "style_loss": "style_losses",
+                "content_loss": "content_losses",
+            }
+            names = {many: " | ".join(group_options(group)) for group, many in groups.items()}
             print(HELP.format(**names), end="")
         elif arguments == ["--version"]:
             print(f"nstyle {__version__}")

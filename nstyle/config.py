@@ -8,9 +8,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from hydra import compose as hydra_compose
@@ -24,11 +24,15 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_size
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
+from nstyle.style_losses import STYLE_LOSSES, StyleLoss
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -127,6 +131,8 @@ class Config:
     style_weight: float = MISSING
     style_reduction: str = MISSING
     gram_normalization: str = MISSING
+    content_loss: Any = MISSING
+    style_loss: Any = MISSING
     tv_weight: float = MISSING
     tv_kind: str = MISSING
     value_range: float = MISSING
@@ -145,6 +151,28 @@ class Config:
 
 
 _SOLVER_SCHEMAS = {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig}
+
+
+def _loss_schema(name: str, loss: type) -> type:
+    """Returns the schema of a loss: its options, and what its weight is multiplied by."""
+    options = [(option.name, option.type, MISSING) for option in fields(loss)]
+    return make_dataclass(
+        f"{loss.__name__}Config", [("name", str, name), ("scale", float, MISSING), *options]
+    )
+
+
+_LOSS_SCHEMAS = {
+    group: {name: _loss_schema(name, loss) for name, loss in losses.items()}
+    for group, losses in (("content_loss", CONTENT_LOSSES), ("style_loss", STYLE_LOSSES))
+}
+
+_LOSS_RANGES = {
+    "scale": (1e-12, math.inf),
+    "offset": (0.0, math.inf),
+    "bandwidth": (1e-6, math.inf),
+    "samples": (1, 16384),
+    "directions": (1, 4096),
+}
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
@@ -187,6 +215,9 @@ def register() -> None:
     store.store(name="schema", node=Config)
     for name, schema in _SOLVER_SCHEMAS.items():
         store.store(group="solver", name=f"{name}_schema", node=schema)
+    for group, schemas in _LOSS_SCHEMAS.items():
+        for name, options in schemas.items():
+            store.store(group=group, name=f"{name}_schema", node=options)
 
 
 def config_dir() -> Path:
@@ -319,13 +350,14 @@ def _known_keys() -> list[str]:
         "noise.": [NoiseConfig],
         "pyramid.": [PyramidConfig],
         "solver.": list(_SOLVER_SCHEMAS.values()),
+        **{f"{group}.": list(found.values()) for group, found in _LOSS_SCHEMAS.items()},
     }
     return [
         prefix + name
         for prefix, group in schemas.items()
         for schema in group
         for name in schema.__annotations__
-        if prefix + name != "solver.name"  # it is the group's: solver=adam
+        if not (prefix and name == "name")  # it is the group's: solver=adam
     ]
 
 
@@ -378,6 +410,8 @@ def check(config: DictConfig) -> None:
         parse_size(values["style_size"])
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
+    content_loss(config)
+    style_loss(config)
 
 
 def _check_batch(batch: Any) -> None:
@@ -418,6 +452,34 @@ def method(config: DictConfig) -> Method:
         low, high = ranges.get(key, (1e-12, math.inf))
         _check_number(f"solver.{key}", value, low, high)
     return METHODS[name](**options)
+
+
+def style_loss(config: DictConfig) -> StyleLoss:
+    """Returns the style loss that the settings name.
+
+    Raises:
+      NstyleError: a number is out of its range, or a choice is unknown.
+    """
+    return _loss(config, "style_loss", STYLE_LOSSES)
+
+
+def content_loss(config: DictConfig) -> ContentLoss:
+    """Returns the content loss that the settings name.
+
+    Raises:
+      NstyleError: a number is out of its range.
+    """
+    return _loss(config, "content_loss", CONTENT_LOSSES)
+
+
+def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
+    options = cast(dict[str, Any], OmegaConf.to_container(config[group]))
+    kind = losses[check_choice(group, options.pop("name"), losses)]
+    for key, value in options.items():
+        if key in _LOSS_RANGES:
+            _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
+    del options["scale"]
+    return kind(**options)
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:

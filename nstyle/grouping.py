@@ -2,7 +2,8 @@
 
 A layer of weight zero costs its part of every evaluation, a step of its own costs a compilation.
 Runs whose structures differ in nothing but layers share one structure, the union of their layers,
-as long as that costs them less together than the compilation they save.
+as long as that costs them less together than the compilation they save. Not so with
+`style_losses.CrossLayerGram`: which layers make pairs depends on all of them.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 from nstyle.layers import deepest, gradient_flops, layer_names, stride, width
 from nstyle.objective import Structure
+from nstyle.style_losses import CrossLayerGram
 
 #: Of one compilation, in seconds, and of an evaluation, in operations a second; orders of magnitude
 #: (two CPU cores: 4 s and 1.3e11).
@@ -48,7 +50,8 @@ def shared(structures: Sequence[Structure], pixels: int, steps: int) -> list[Str
         own = structures[i]
         for number, (union, members) in enumerate(groups):
             if (
-                replace(union, content_layers=own.content_layers, style_layers=own.style_layers)
+                isinstance(own.style_loss, CrossLayerGram)
+                or replace(union, content_layers=own.content_layers, style_layers=own.style_layers)
                 != own
             ):
                 continue

@@ -19,14 +19,23 @@ from omegaconf import DictConfig
 
 from nstyle import images, tiles, weights
 from nstyle.batch import EVALUATION_BYTES
-from nstyle.config import INITS, OUTPUT_KEYS, check, compose, method, parse_memory
+from nstyle.config import (
+    INITS,
+    OUTPUT_KEYS,
+    check,
+    compose,
+    content_loss,
+    method,
+    parse_memory,
+    style_loss,
+)
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.layers import gradient_flops
-from nstyle.losses import GramMatrices
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
+from nstyle.style_losses import is_random
 from nstyle.transfer import (
     Detail,
     Moment,
@@ -253,6 +262,8 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         tv_kind=config.tv_kind,
         value_range=config.value_range,
         precision=config.precision,
+        content_loss=content_loss(config),
+        style_loss=style_loss(config),
     )
 
 
@@ -365,7 +376,8 @@ def build(planned: Plan) -> Job:
             {} if content is None else _content_target(structure, network, content, shape, tile),
             {} if style is None else _style_target(structure, network, style, style_shape, tile),
         )
-        problem = Problem(network.params, targets, planned.weights)
+        drawing = jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else ()
+        problem = Problem(network.params, targets, planned.weights, drawing)
         return Stage(problem, shape, Stopping(steps, planned.tolerance), tile)
 
     return Job(
@@ -399,7 +411,7 @@ def _style_target(
     style: Picture,
     shape: tuple[int, ...],
     tile: int | None,
-) -> GramMatrices:
+) -> dict[str, Any]:
     picture = _scaled(style.array, shape)
     if tile is not None:
         return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
@@ -662,7 +674,7 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
-        total = config[f"{name}_weight"]
+        total = config[f"{name}_weight"] * config[f"{name}_loss"].scale
         shares[name] = (
             equal_weights(layers, total)
             if own is None
@@ -675,12 +687,15 @@ def _tile(
     config: DictConfig, structure: Structure, shape: tuple[int, ...], solver: Method
 ) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
+    if config.tile is not None:
+        tiles.check_losses(structure)
     if config.tile is not None or config.memory is None:
         return config.tile
     beside = _beside(solver, shape)
     left = parse_memory(config.memory) - beside
     if _evaluation_bytes(structure, shape, None) <= left:
         return None
+    tiles.check_losses(structure)
     try:
         return tiles.tile_for(structure, shape, left)
     except NstyleError as error:

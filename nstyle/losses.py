@@ -7,6 +7,7 @@ divide by, so the divisor is a named choice; the names are the keys of `CONTENT_
 `GRAM_NORMALIZATIONS`, `STYLE_REDUCTIONS` and `TOTAL_VARIATIONS`.
 """
 
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -34,7 +35,7 @@ GRAM_NORMALIZATIONS: dict[str, Callable[[int, int], float]] = {
 }
 
 #: What `style_loss` divides the sum of squares by, given channels and pixels of the picture.
-STYLE_REDUCTIONS: dict[str, Callable[[int, int], float]] = {
+STYLE_REDUCTIONS: dict[str, Callable[[float, int], float]] = {
     "sum": lambda channels, pixels: 1.0,
     "mean": lambda channels, pixels: float(channels) ** 2,
     "gatys": lambda channels, pixels: 4.0 * float(channels) ** 2,
@@ -42,9 +43,14 @@ STYLE_REDUCTIONS: dict[str, Callable[[int, int], float]] = {
 }
 
 
-def matrix_product(a: Float[Array, "_ _"], b: Float[Array, "_ _"]) -> Float[Array, "_ _"]:
+def matrix_product(a: Float[Array, "... n k"], b: Float[Array, "k m"]) -> Float[Array, "... n m"]:
     """Returns a b; sums have at least float32, also of numbers with fewer bits, on every device."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, preferred_element_type=_wide(a))
+
+
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns numbers with fewer bits as float32, others as they are."""
+    return x.astype(_wide(x))
 
 
 def _wide(x: Array) -> jnp.dtype:
@@ -60,8 +66,7 @@ def content_loss(features: Features, target: Features, reduction: str = "half_su
       reduction: `half_sum`, 1/2 sum (F - P)^2, as in the paper; `sum`; or `mean` over positions
         and channels, which does not change with the size of the picture.
     """
-    difference = features.astype(_wide(features)) - target.astype(_wide(features))
-    return CONTENT_REDUCTIONS[reduction](jnp.square(difference))
+    return CONTENT_REDUCTIONS[reduction](jnp.square(features - target))
 
 
 def gram_matrix(features: Features, normalization: str = "positions") -> Gram:
@@ -91,6 +96,32 @@ def style_loss(gram: Gram, target: Gram, reduction: str = "gatys", pixels: int =
     """
     divisor = STYLE_REDUCTIONS[reduction](gram.shape[0], pixels)
     return jnp.sum(jnp.square(gram - target)) / divisor
+
+
+#: Added to a squared length before its root, whose slope at zero is infinite.
+LENGTH_FLOOR = 1e-8
+
+
+def unit_rows(points: Float[Array, "n c"]) -> Float[Array, "n c"]:
+    """Returns vectors over their lengths; those of zero, and all but so, stay short."""
+    return points * jax.lax.rsqrt(jnp.sum(jnp.square(points), axis=1, keepdims=True) + LENGTH_FLOOR)
+
+
+def squared_distances(
+    first: Float[Array, "n c"], second: Float[Array, "m c"]
+) -> Float[Array, "n m"]:
+    """Returns |x - y|^2 of all pairs, in memory of that size."""
+    lengths = [jnp.sum(jnp.square(points), axis=1) for points in (first, second)]
+    products = matrix_product(first, second.T)
+    return jnp.maximum(lengths[0][:, None] + lengths[1] - 2.0 * products, 0.0)
+
+
+def grid_sample(features: Features, samples: int) -> Float[Array, "n c"]:
+    """Returns features at the positions of the finest square grid with at most so many of them."""
+    height, width, channels = features.shape
+    step = next(k for k in itertools.count(1) if -(-height // k) * -(-width // k) <= samples)
+    top, left = (min(step // 2, (length - 1) // 2) for length in (height, width))
+    return at_least_float32(features[top::step, left::step].reshape(-1, channels))
 
 
 def _tv_power(image: Image) -> Scalar:

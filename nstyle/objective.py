@@ -7,27 +7,32 @@ arrays and weights that it is run on: a change of numbers never compiles again.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
-from nstyle.layers import BLOCKS, canonical, deepest, stride
+from nstyle.layers import BLOCKS, canonical, deepest, layer_names, stride
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
     GRAM_NORMALIZATIONS,
     STYLE_REDUCTIONS,
     TOTAL_VARIATIONS,
     FeatureMaps,
-    GramMatrices,
     Image,
     Scalar,
-    content_loss,
-    gram_matrix,
-    style_loss,
     total_variation,
+)
+from nstyle.style_losses import (
+    GramMatrix,
+    StyleLoss,
+    StyleTerm,
+    check_style_loss,
+    observed,
+    style_term,
 )
 from nstyle.vgg import MEAN_PIXEL, POOLINGS, PRECISIONS, Params, vgg_features
 
@@ -43,6 +48,8 @@ class Structure:
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
       content_reduction: a key of `losses.CONTENT_REDUCTIONS`.
+      content_loss: one of the classes in `content_losses.CONTENT_LOSSES`, with its options.
+      style_loss: one of the classes in `style_losses.STYLE_LOSSES`, with its options.
       gram_normalization: a key of `losses.GRAM_NORMALIZATIONS`.
       style_reduction: a key of `losses.STYLE_REDUCTIONS`.
       tv_kind: a key of `losses.TOTAL_VARIATIONS`.
@@ -65,6 +72,8 @@ class Structure:
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
     precision: str = "float32"
+    content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
+    style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, BLOCKS)
@@ -80,6 +89,10 @@ class Structure:
             if len(set(names)) < len(names):
                 raise NstyleError(f"{field}: a layer is named twice in {', '.join(names)}")
             object.__setattr__(self, field, names)
+        check_content_loss(self.content_loss, self.content_layers, self.content_reduction)
+        check_style_loss(
+            self.style_loss, self.style_layers, self.gram_normalization, self.style_reduction
+        )
         if not self.layers:
             raise NstyleError("content_layers and style_layers are both empty: nothing to optimise")
 
@@ -103,18 +116,32 @@ class LossWeights(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the generated picture is compared with: P and A of Gatys et al., by layer."""
+    """What the generated picture is compared with, by layer.
+
+    Attributes:
+      content: P of Gatys et al., the features of the content picture.
+      style: the statistic of the style picture that the style loss takes, A of Gatys et al.
+    """
 
     content: FeatureMaps
-    style: GramMatrices
+    style: dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """Everything traced but the picture itself."""
+    """Everything traced but the picture itself.
+
+    Attributes:
+      params: weights of the network.
+      targets: see there.
+      weights: of the terms.
+      seed: of what a style loss draws, as good as 0 where it is left empty. Empty and not None,
+        which stands for an axis where problems are batched.
+    """
 
     params: Params
     targets: Targets
     weights: LossWeights
+    seed: Int[Array, ""] | int | tuple[()] = ()
 
 
 class Terms(NamedTuple):
@@ -147,13 +174,25 @@ def content_targets(structure: Structure, params: Params, content: Image) -> Fea
     return features_of(structure, params, content, structure.content_layers)
 
 
-def style_targets(structure: Structure, params: Params, style: Image) -> GramMatrices:
-    """Returns the Gram matrices of the style picture, in [0, `value_range`], by style layer."""
+def style_targets(structure: Structure, params: Params, style: Image) -> dict[str, Any]:
+    """Returns the statistics of the style picture, in [0, `value_range`], by style layer."""
     features = features_of(structure, params, style, structure.style_layers)
-    return {
-        layer: gram_matrix(feature, structure.gram_normalization)
-        for layer, feature in features.items()
-    }
+    term = style_term_of(structure)
+    return {layer: term.statistic(seen) for layer, seen in _observed(structure, features).items()}
+
+
+def style_term_of(structure: Structure, pixels: int = 1) -> StyleTerm:
+    """Returns the style loss of a layer, for pictures of so many pixels."""
+    return style_term(
+        structure.style_loss, structure.gram_normalization, structure.style_reduction, pixels
+    )
+
+
+def _observed(structure: Structure, features: FeatureMaps) -> dict[str, Any]:
+    order = layer_names(structure.network)
+    return observed(
+        structure.style_loss, features, tuple(sorted(structure.style_layers, key=order.index))
+    )
 
 
 def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scalar, Terms]:
@@ -167,21 +206,17 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     """
     features = features_of(structure, problem.params, image, structure.layers)
     targets, weights = problem.targets, problem.weights
-    pixels = image.shape[0] * image.shape[1]
+    content = content_term(structure.content_loss, structure.content_reduction)
+    seen = _observed(structure, features)
+    style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
+    key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
     terms = Terms(
         content={
-            layer: content_loss(
-                features[layer], targets.content[layer], structure.content_reduction
-            )
+            layer: content(features[layer], targets.content[layer])
             for layer in structure.content_layers
         },
         style={
-            layer: style_loss(
-                gram_matrix(features[layer], structure.gram_normalization),
-                targets.style[layer],
-                structure.style_reduction,
-                pixels,
-            )
+            layer: style.distance(seen[layer], targets.style[layer], key)
             for layer in structure.style_layers
         },
         tv=total_variation(image, structure.tv_kind),

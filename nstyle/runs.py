@@ -44,6 +44,8 @@ _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pil
 _DECIDING_MODULES = (
     "layers",
     "losses",
+    "style_losses",
+    "content_losses",
     "vgg",
     "tiles",
     "weights",

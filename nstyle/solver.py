@@ -243,6 +243,7 @@ def minimize(
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     value_range: float = 1.0,
     resume: Course | None = None,
+    args_at: Callable[[int], Any] | None = None,
 ) -> Iterator[Iteration]:
     """Minimises `objective(image, args)` over the picture, one evaluation per iteration.
 
@@ -261,6 +262,8 @@ def minimize(
       value_range: the value of white.
       resume: the course of an earlier iteration, with the same arguments; goes on with the step
         after it, as if it had never stopped, and yields nothing where that was the last.
+      args_at: (step) -> the arguments of a step, in place of `args`, of the same shapes: for an
+        objective that draws anew each time. Not for L-BFGS, whose pairs are of one function.
 
     Raises:
       NstyleError: the loss or its gradient is not finite at the start.
@@ -278,7 +281,7 @@ def minimize(
             state = compiled.start(best_image, args, restart_scale(record))
         elif round_ends(record, method):
             state = compiled.forget(state)
-        state = compiled.step(state, args)
+        state = compiled.step(state, args if args_at is None else args_at(int(record.step) + 1))
         record = judged(record, *_numbers(state))
         return Course(state, state.image if improved(record) else best_image, record)
 

@@ -40,6 +40,7 @@ from nstyle.grouping import shared
 from nstyle.job import Kind, Plan, kind_of, plan
 from nstyle.progress import Place, counting, watched
 from nstyle.session import Task, done, folder_of, limit_threads
+from nstyle.transfer import draws_afresh
 
 
 class Member(NamedTuple):
@@ -151,7 +152,8 @@ class StoreSweeper(Sweeper):
             batch = "auto" if on_gpu else 1
 
         def size(kind: Kind) -> int:
-            if any(size.tile is not None for size in kind.sizes):
+            by_tiles = any(size.tile is not None for size in kind.sizes)
+            if by_tiles or draws_afresh(kind.structure, kind.method):
                 return 1
             if isinstance(batch, int):
                 return batch

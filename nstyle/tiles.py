@@ -4,9 +4,9 @@ The same numbers as `objective.evaluate` and its gradient, up to rounding. Only 
 between the blocks of the network exist whole, as NumPy arrays; inside a block a tile of a map is
 read with a halo of one position for every convolution, so tiles overlap by next to nothing:
 
-1. Forward, block by block: each tile adds to the Gram matrices and content terms of its block, and
-   writes its part of the next map.
-2. All terms are known now, and with them dL/dG of every style layer.
+1. Forward, block by block: each tile adds to the sums F^T F and F^T 1 and the content terms of its
+   block, and writes its part of the next map.
+2. All terms are known now, and with them their slopes by the moments of every style layer.
 3. Backward, last block first: each tile recomputes its features (gradient checkpointing, Chen et
    al. 2016, arXiv 1604.06174) and pulls the cotangents back to its block's input.
 
@@ -32,21 +32,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
 from nstyle.layers import block, deepest, extent, kernel_shape, needed, width
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
-    GRAM_NORMALIZATIONS,
     FeatureMaps,
     Features,
     Gram,
     Image,
     Scalar,
     gram_matrix,
-    style_loss,
+    matrix_product,
     total_variation,
 )
-from nstyle.objective import Problem, Structure, Terms, weighted_total
+from nstyle.objective import Problem, Structure, Terms, style_term_of, weighted_total
+from nstyle.style_losses import (
+    STYLE_LOSSES,
+    ByMoments,
+    Moments,
+    name_of,
+    style_term,
+)
 from nstyle.vgg import POOLINGS, Params, convolution, preprocess
 
 #: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
@@ -128,10 +135,12 @@ class _Sums(NamedTuple):
 
     Attributes:
       grams: F^T F of the style layers, not normalised.
+      totals: the sum of F over positions of the same layers.
       squares: sum of (F - P)^2 of the content layers; empty while targets are computed.
     """
 
     grams: dict[str, Any]
+    totals: dict[str, Any]
     squares: dict[str, Any]
 
 
@@ -153,11 +162,13 @@ class _Slopes(NamedTuple):
     """Derivatives of the total loss: the cotangent of a layer's features is made of them.
 
     Attributes:
-      gram: by style layer D + D^T with D = dL/d(F^T F), so that the cotangent is F (D + D^T).
+      gram: by style layer a matrix D, and
+      shift: a vector d, so that the cotangent is F D + d.
       square: by content layer twice dL/d(F - P)^2, so that the cotangent is that times F - P.
     """
 
     gram: dict[str, Gram]
+    shift: dict[str, Float[Array, " c"]]
     square: dict[str, Scalar]
 
 
@@ -180,20 +191,21 @@ def value_and_grad(
       As of `jax.value_and_grad`, the gradient as a NumPy array.
 
     Raises:
-      NstyleError: the tile has less than two pixels, or the picture is not of the size that the
-        content targets were made of.
+      NstyleError: the tile has less than two pixels, the picture is not of the size that the
+        content targets were made of, or a loss is not one of sums over positions.
     """
-    params, targets, weights = problem
+    check_losses(structure)
+    params, targets, weights, _ = problem
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
         _check_target(layer, target, image.shape)
     blocks = _blocks(structure, image.shape, tile)
     inputs, gates = [np.asarray(image, np.float32)], []
-    total = _Sums({}, {})
+    total = _Sums({}, {}, {})
     for part in blocks:
         sums, maps = _forward(part, params, inputs[-1], content)
-        total.grams.update(sums.grams)
-        total.squares.update(sums.squares)
+        for own, of_all in zip(sums, total, strict=True):
+            of_all.update(own)
         inputs.append(maps.pooled)
         gates.append(maps.gates)
     terms, slopes = _terms(structure, problem, image.shape, total)
@@ -229,21 +241,54 @@ def content_targets(
 
 def style_targets(
     structure: Structure, params: Params, style: Image | Map, tile: int
-) -> dict[str, Gram]:
+) -> dict[str, Any]:
     """Returns `objective.style_targets` of a large picture.
 
     Raises:
-      NstyleError: the tile has less than two pixels.
+      NstyleError: the tile has less than two pixels, or a loss is not one of sums over positions.
     """
-    grams: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if structure.style_layers:
-        alone = dataclasses.replace(structure, content_layers=())
+        alone, by = dataclasses.replace(structure, content_layers=()), _by_moments(structure)
         for sums, _ in _targets(alone, params, style, tile):
-            grams |= sums.grams
-    return {
-        layer: jnp.asarray(gram / _gram_divisor(structure, layer, style.shape), jnp.float32)
-        for layer, gram in grams.items()
-    }
+            for layer in sums.grams:
+                positions = math.prod(extent(layer, style.shape))
+                found[layer] = by.statistic(_moments(sums, layer, positions), positions)
+    return found
+
+
+def check_losses(structure: Structure) -> None:
+    """Refuses a style loss or content loss that tiles cannot add up.
+
+    Raises:
+      NstyleError: naming those that they can.
+    """
+    if structure.content_layers and structure.content_loss != Euclidean():
+        raise NstyleError(
+            "content_loss: memory and tile work with euclidean alone; the others compare positions"
+            " or read statistics of the whole picture"
+        )
+    if structure.style_layers and style_term_of(structure).by_moments is None:
+        able = [name for name, kind in STYLE_LOSSES.items() if style_term(kind()).by_moments]
+        raise NstyleError(
+            f"style_loss: {name_of(structure.style_loss)} compares positions of the whole picture,"
+            f" which tiles cannot add up exactly (memory and tile work with {', '.join(able)}; mmd"
+            " without the gaussian kernel)"
+        )
+
+
+def _by_moments(structure: Structure, pixels: int = 1) -> ByMoments:
+    check_losses(structure)
+    by = style_term_of(structure, pixels).by_moments
+    assert by is not None
+    return by
+
+
+def _moments(sums: _Sums, layer: str, positions: int) -> Moments:
+    """Returns a layer's moments; in float64 until the product of means is taken away."""
+    mean = sums.totals[layer] / positions
+    covariance = sums.grams[layer] / positions - np.outer(mean, mean)
+    return Moments(jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32))
 
 
 def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
@@ -383,27 +428,24 @@ def _check_target(layer: str, target: Map, shape: tuple[int, ...]) -> None:
         )
 
 
-def _gram_divisor(structure: Structure, layer: str, shape: tuple[int, ...]) -> float:
-    positions = math.prod(extent(layer, shape))
-    return GRAM_NORMALIZATIONS[structure.gram_normalization](positions, width(layer))
-
-
 def _terms(
     structure: Structure, problem: Problem, shape: tuple[int, ...], sums: _Sums
 ) -> tuple[Terms, _Slopes]:
     """Returns the terms, but for total variation, and their weighted derivatives."""
-    _, targets, weights = problem
-    terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {})
+    _, targets, weights, _ = problem
+    terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {}, {})
     for layer in structure.style_layers:
+        by, positions = _by_moments(structure, shape[0] * shape[1]), math.prod(extent(layer, shape))
 
-        def term(raw: Gram, layer: str = layer) -> Scalar:
-            gram = raw / _gram_divisor(structure, layer, shape)
-            pixels = shape[0] * shape[1]
-            return style_loss(gram, targets.style[layer], structure.style_reduction, pixels)
+        def term(found: Moments, by: ByMoments = by, n: int = positions, on: str = layer) -> Scalar:
+            return by.distance(by.statistic(found, n), targets.style[on])
 
-        raw = jnp.asarray(sums.grams[layer], jnp.float32)
-        terms.style[layer], slope = jax.value_and_grad(term)(raw)
-        slopes.gram[layer] = weights.style[layer] * (slope + slope.T)
+        found = _moments(sums, layer, positions)
+        terms.style[layer], slope = jax.value_and_grad(term)(found)
+        # The cotangent of F is (F - mean) (D + D^T) / n + d / n for D and d by covariance and mean.
+        share = weights.style[layer] / positions
+        slopes.gram[layer] = share * (slope.covariance + slope.covariance.T)
+        slopes.shift[layer] = share * slope.mean - found.mean @ slopes.gram[layer]
     for layer in structure.content_layers:
         share = _content_share(structure.content_reduction, (*extent(layer, shape), width(layer)))
         terms.content[layer] = share * jnp.float32(sums.squares[layer])
@@ -459,10 +501,14 @@ def _blank(part: _Block, size: tuple[int, ...], for_targets: bool) -> tuple[_Sum
     style = part.own(dict.fromkeys(part.structure.style_layers))
     pooled = empty(channels, pooled=2) if part.pools else None
     grams = {layer: np.zeros((channels, channels)) for layer in style}
+    totals = {layer: np.zeros(channels) for layer in style}
     if for_targets:
-        return _Sums(grams, {}), _Maps({layer: empty(channels) for layer in content}, {}, pooled)
+        return _Sums(grams, totals, {}), _Maps(
+            {layer: empty(channels) for layer in content}, {}, pooled
+        )
     gates = {layer: empty(channels // 8, np.uint8) for layer in part.gated}
-    return _Sums(grams, {layer: np.zeros(()) for layer in content}), _Maps({}, gates, pooled)
+    squares = {layer: np.zeros(()) for layer in content}
+    return _Sums(grams, totals, squares), _Maps({}, gates, pooled)
 
 
 def _backward(
@@ -559,6 +605,7 @@ def _forward_tile(
     features, x = _recompute(part, params, crop, window, size)
     style = part.structure.style_layers
     grams = {layer: gram_matrix(f, "none") for layer, f in features.items() if layer in style}
+    totals = {layer: jnp.sum(features[layer], axis=(0, 1)) for layer in grams}
     kept = {layer: f for layer, f in features.items() if layer in part.structure.content_layers}
     active = {}
     for layer in part.gated:
@@ -570,10 +617,10 @@ def _forward_tile(
         if part.gated:
             active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
-        return _Sums(grams, {}), _Maps(kept, {}, pooled)
+        return _Sums(grams, totals, {}), _Maps(kept, {}, pooled)
     squares = {layer: jnp.sum(jnp.square(f - content[layer])) for layer, f in kept.items()}
     gates = {layer: jnp.packbits(gate, axis=-1) for layer, gate in active.items()}
-    return _Sums(grams, squares), _Maps({}, gates, pooled)
+    return _Sums(grams, totals, squares), _Maps({}, gates, pooled)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -593,9 +640,7 @@ def _backward_tile(
     cotangents = {layer: jnp.zeros_like(f) for layer, f in features.items()}
     for layer, f in features.items():
         if layer in slopes.gram:
-            cotangents[layer] += jnp.matmul(
-                f, slopes.gram[layer], precision=jax.lax.Precision.HIGHEST
-            )
+            cotangents[layer] += matrix_product(f, slopes.gram[layer]) + slopes.shift[layer]
         if layer in slopes.square:
             cotangents[layer] += slopes.square[layer] * (f - content[layer])
     if pooled is None:

@@ -17,7 +17,7 @@ from nstyle import tiles
 from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import extent
-from nstyle.losses import FeatureMaps, GramMatrices, Image
+from nstyle.losses import FeatureMaps, Image
 from nstyle.objective import (
     LossWeights,
     Problem,
@@ -39,6 +39,7 @@ from nstyle.solver import (
     iteration,
     minimize,
 )
+from nstyle.style_losses import is_random
 from nstyle.vgg import MEAN_PIXEL, Params
 
 DISTRIBUTIONS = ("uniform", "normal")
@@ -143,7 +144,7 @@ def content_target(
 @functools.partial(jax.jit, static_argnums=0)
 def style_target(
     structure: Structure, params: Params, style: Float[Array, "h w 3"]
-) -> GramMatrices:
+) -> dict[str, Any]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
     return style_targets(structure, params, structure.value_range * style)
 
@@ -175,6 +176,9 @@ def transfer(
 ) -> Iterator[Iteration]:
     """Optimises a picture; see `solver.minimize`.
 
+    A style loss that draws directions or positions draws them afresh for each step of Adam and of
+    gradient descent; for L-BFGS, which needs one function, once.
+
     Args:
       structure: static part of the objective.
       problem: from `prepare`.
@@ -189,7 +193,22 @@ def transfer(
     """
     _check_fits(structure, problem, initial.shape)
     function = objective(structure) if tile is None else tiled_objective(structure, tile)
-    return minimize(function, initial, problem, method, stopping, structure.value_range, resume)
+    afresh = functools.partial(drawn_afresh, problem) if draws_afresh(structure, method) else None
+    return minimize(
+        function, initial, problem, method, stopping, structure.value_range, resume, afresh
+    )
+
+
+def draws_afresh(structure: Structure, method: Method) -> bool:
+    """Says whether each step of a run has a loss of its own, by other random numbers."""
+    return is_random(structure.style_loss) and not isinstance(method, LBFGS)
+
+
+def drawn_afresh(problem: Problem, step: int) -> Problem:
+    """Returns the problem with another seed for each step."""
+    own = 0 if isinstance(problem.seed, tuple) else int(problem.seed)
+    seed = np.random.SeedSequence([own, step]).generate_state(1)[0]
+    return problem._replace(seed=jnp.asarray(seed))
 
 
 def _check_fits(structure: Structure, problem: Problem, shape: tuple[int, ...]) -> None:
@@ -360,7 +379,7 @@ def coarse_to_fine_batch(
     """Optimises several pictures together, each as `coarse_to_fine` does; see `minimize_batch`.
 
     Members go from size to size together: those that have ended a size wait for the others. One
-    that fails does not disturb them. Nothing is evaluated by tiles.
+    that fails does not disturb them. Nothing is evaluated by tiles, nor drawn afresh.
 
     Args:
       structure: static part of the objective, of all members.

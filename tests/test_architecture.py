@@ -12,6 +12,7 @@ LAYERS = [
     {"errors"},
     {"layers", "files"},
     {"losses"},
+    {"style_losses", "content_losses"},
     {"vgg", "weights", "images"},
     {"objective", "scores"},
     {"solver", "grouping", "tiles"},

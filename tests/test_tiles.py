@@ -21,6 +21,7 @@ from test_vgg import random_vgg19
 
 from nstyle import tiles
 from nstyle.config import compose
+from nstyle.content_losses import Contextual
 from nstyle.errors import NstyleError
 from nstyle.job import structure_of
 from nstyle.layers import layer_names
@@ -31,6 +32,7 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
+from nstyle.style_losses import MMD, Covariance, MeanStd, SlicedWasserstein, Wasserstein
 from nstyle.transfer import prepare
 
 TOLERANCE = 1e-5
@@ -291,3 +293,32 @@ def test_no_tile_fits():
         tiles.tile_for(structure, (height + 3, width + 4), budget)
     with pytest.raises(NstyleError, match="no size fits"):
         tiles.tile_for(structure, (3000, 4000), 2**20)
+
+
+@pytest.mark.parametrize(
+    "loss", [Covariance(), MeanStd(), Wasserstein(), MMD("linear"), MMD("polynomial")], ids=repr
+)
+def test_losses_of_moments_equal_those_of_the_whole(loss, params, random):
+    structure = Structure(
+        content_layers=("conv2_2",), style_layers=("conv1_1", "conv3_1"), style_loss=loss
+    )
+    image, problem = problem_of(structure, params["vgg16"], (44, 52), random)
+    check(structure, image, problem, tile=16)
+
+
+@pytest.mark.parametrize(
+    ("losses", "line"),
+    [
+        ({"style_loss": SlicedWasserstein()}, "style_loss: sliced_wasserstein compares positions"),
+        (
+            {"style_loss": MMD("gaussian")},
+            "work with gram, covariance, mean_std, mmd, wasserstein;",
+        ),
+        ({"content_loss": Contextual()}, "content_loss: memory and tile work with euclidean alone"),
+    ],
+)
+def test_losses_of_positions_are_refused(losses, line, params, random):
+    structure = Structure(content_layers=("conv1_1",), style_layers=("conv1_1",), **losses)
+    image, problem = problem_of(structure, params["vgg16"], (32, 32), random)
+    with pytest.raises(NstyleError, match=line):
+        tiles.value_and_grad(structure, image, problem, 16)

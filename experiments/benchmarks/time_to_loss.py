@@ -183,7 +183,7 @@ def torch_rivals(
     import torch
     from torch_objective import to_torch, torch_objective
 
-    params, _, loss_weights = job.stages[-1].problem
+    params, _, loss_weights, _ = job.stages[-1].problem
 
     def evaluated(function: Any) -> tuple[float, Any]:
         image = to_torch(start).requires_grad_()
