@@ -202,6 +202,7 @@ def minimize_batch(
         if forgetting:
             memory = programs.arm(layout.mask(forgetting), layout.scales({}), images, memory)
         state = programs.step(images, memory, leaves)
+        state = state._replace(memory=programs.remember(memory, state.memory))
         if starting:
             memory = programs.arm(
                 layout.mask(starting), layout.scales(failing), state.image, state.memory
@@ -386,7 +387,9 @@ class Programs(NamedTuple):
 
     Attributes:
       blank: (images) -> memories from which `step` leaves the pictures where they are.
-      step: (images, memory, leaves of the arguments) -> State, stacked.
+      step: (images, memory, leaves of the arguments) -> State, stacked, its memory what is new of
+        it; leaves the memory given as it is.
+      remember: (memory, what is new) -> the memory after the step.
       arm: (which, scales, images, memory) -> memories for a first step of the chosen members.
       rewind: (which, images, best images, memory) -> images and memories, of the chosen members
         the best ones and blank ones.
@@ -396,6 +399,7 @@ class Programs(NamedTuple):
 
     blank: Callable[[Images], Any]
     step: Callable[[Images, Any, list[Any]], State]
+    remember: Callable[[Any, Any], Any]
     arm: Callable[[np.ndarray, np.ndarray, Images, Any], Any]
     rewind: Callable[[np.ndarray, Images, Images, Any], tuple[Images, Any]]
     select: Callable[[np.ndarray, Images, Images], Images]
@@ -449,7 +453,8 @@ def compile_batch(
 
     return Programs(
         jit(jax.vmap(rules.blank)),
-        jit(optimisation_step, donate_argnums=1),
+        jit(optimisation_step),
+        jit(jax.vmap(rules.remember), donate_argnums=0),  # apart, as in `compile_steps`
         jit(arm, donate_argnums=3),
         jit(rewind, donate_argnums=3),
         jit(select),

@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from nstyle.errors import NstyleError
 
@@ -22,8 +24,12 @@ def path_exists(path: str) -> bool:
         return False
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Writes `content` beside `path` and moves it there in one step; makes the folder if need be.
+
+    Args:
+      path: the file.
+      content: all of it, or what writes it to an open file where that is too much for memory.
 
     Raises:
       NstyleError: the folder or the file cannot be written; `path` is then as it was.
@@ -35,7 +41,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise NstyleError(f"cannot write {path}: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())

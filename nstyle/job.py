@@ -57,8 +57,9 @@ from nstyle.vgg import Params
 #: Edge of the tiles that leave room for the solver's history, and its least length.
 _USUAL_TILE, _LEAST_HISTORY = 256, 5
 
-#: Photograph, painting, start, and what of them is kept at smaller sizes; measured at 2048 px.
-_RUN_PICTURES = 4
+#: Photograph, painting, start, and what of them is kept at smaller sizes; the command's libraries
+#: and the programs of the smaller sizes. Measured at 1400 and 2048 px.
+_RUN_PICTURES, _RUN_BYTES = 4, 320 * 2**20
 
 #: Time of an evaluation by tiles over that of the whole picture, measured at 1024 px.
 _TILED_COST = 1.3
@@ -473,7 +474,8 @@ def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | 
 
 def _beside(solver: Method, shape: tuple[int, ...]) -> int:
     """Returns the memory of a run beside an evaluation: its solver, its pictures."""
-    return memory_bytes(solver, shape) + _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
+    pictures = _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
+    return memory_bytes(solver, shape) + pictures + _RUN_BYTES
 
 
 def _solver(

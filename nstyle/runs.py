@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import filelock
-import flax.serialization
 import jax
+import numpy as np
 
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
@@ -171,16 +171,10 @@ class Checkpoint(NamedTuple):
 
     def write(self, path: Path) -> None:
         """Writes the checkpoint, in one step."""
-        stage, first, course = jax.device_get(self.standing)
-        content = {
-            "stage": stage,
-            "first": first,
-            "course": flax.serialization.to_state_dict(course),
-            "rows": json.dumps(self.rows),
-            "seconds": self.seconds,
-            "batch": self.batch,
-        }
-        write_atomic(path, flax.serialization.msgpack_serialize(content))
+        stage, first, course = self.standing
+        told = [stage, first, self.rows, self.seconds, self.batch]
+        leaves = jax.tree.leaves(course)  # written one by one: a long history is most of a run
+        write_atomic(path, lambda file: np.savez(file, *leaves, told=json.dumps(told)))
 
     @classmethod
     def read(cls, path: Path, blank: Callable[[int], Course]) -> Self | None:
@@ -192,13 +186,19 @@ class Checkpoint(NamedTuple):
             `solver.blank_course`.
         """
         try:
-            content = flax.serialization.msgpack_restore(path.read_bytes())
+            file = np.load(path)
         except FileNotFoundError:
             return None
-        stage = content["stage"]
-        course = flax.serialization.from_state_dict(blank(stage), content["course"])
-        standing = Standing(stage, content["first"], course)
-        return cls(standing, json.loads(content["rows"]), content["seconds"], content["batch"])
+        with file:
+            stage, first, rows, seconds, batch = json.loads(str(file["told"]))
+            like, structure = jax.tree.flatten(blank(stage))
+            leaves = [file[f"arr_{i}"] for i in range(len(like))]
+        numbers = [
+            leaf.item() if isinstance(known, int | float) else leaf
+            for known, leaf in zip(like, leaves, strict=True)
+        ]
+        standing = Standing(stage, first, jax.tree.unflatten(structure, numbers))
+        return cls(standing, rows, seconds, batch)
 
 
 class Trace:

@@ -417,12 +417,15 @@ class Rules(NamedTuple):
 
     Attributes:
       blank: (image) -> a memory from which `step` leaves the picture where it is.
-      step: (image, memory, args) -> State after one move and one evaluation.
+      step: (image, memory, args) -> State after one move and one evaluation, its memory what is
+        new of it.
+      remember: (memory, what is new) -> the memory after the step.
       armed: (image, memory, scale) -> the memory for a first step from there, times `scale`.
     """
 
     blank: Callable[[Image], Any]
     step: Callable[[Image, Any, Any], State]
+    remember: Callable[[Any, Any], Any]
     armed: Callable[[Image, Any, float], Any]
 
 
@@ -454,19 +457,25 @@ def compile_steps(
     def optimisation_step(image: Image, memory: Any, args: Any) -> State:
         return rules.step(image, memory, args)
 
-    # The memory is updated in place: copying a history of 50 pictures would cost more than 5 %.
-    compiled: Callable[..., State] = jax.jit(optimisation_step, donate_argnums=1)
+    compiled: Callable[..., State] = jax.jit(optimisation_step)
     if isinstance(objective, Outside):
         compiled = _around(objective, rules, compiled)
+    # Apart from the step, so that the history is updated in place: a program that reads it in a
+    # loop and then writes to it works on copies, 5 % of a step and as much memory again.
+    remember = jax.jit(rules.remember, donate_argnums=0)
     # One program each: their twenty small operations would each be one, for every shape.
     blank, armed = jax.jit(rules.blank), jax.jit(rules.armed, donate_argnums=1)
 
+    def taken(image: Image, memory: Any, args: Any) -> State:
+        state = compiled(image, memory, args)
+        return state._replace(memory=remember(memory, state.memory))
+
     def start(image: Image, args: Any, scale: float) -> State:
-        state = compiled(image, blank(image), args)
+        state = taken(image, blank(image), args)
         return state._replace(memory=armed(image, state.memory, scale))
 
     def step(state: State, args: Any) -> State:
-        return compiled(state.image, state.memory, args)
+        return taken(state.image, state.memory, args)
 
     def forget(state: State) -> State:
         return state._replace(memory=armed(state.image, state.memory, 1.0))
@@ -515,17 +524,30 @@ def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float
     )
 
     def step(image: Image, memory: Any, args: Any) -> State:
-        image, after = solver.update(image, memory, args)
+        after_image, after = solver.update(image, memory, args)
+        change, gradient_change = after_image - image, after.grad - memory.grad
+        curvature = jnp.vdot(change, gradient_change)
         # A pair without positive curvature would turn descent into ascent: it is left out.
-        newest = memory.iter_num % method.history_size
-        rho = after.rho_history[newest]
-        remembered = after._replace(
+        usable = curvature > 0
+        pair = after._replace(
             value=memory.value,
             aux=None,
-            rho_history=after.rho_history.at[newest].set(jnp.maximum(rho, 0.0)),
-            gamma=jnp.where(rho > 0, after.gamma, memory.gamma),
+            s_history=change,
+            y_history=gradient_change,
+            rho_history=jnp.where(usable, 1.0 / curvature, 0.0),
+            gamma=jnp.where(
+                usable, curvature / jnp.vdot(gradient_change, gradient_change), memory.gamma
+            ),
         )
-        return State(image, after.value, after.aux, after.error, remembered)
+        return State(after_image, after.value, after.aux, after.error, pair)
+
+    def remember(memory: Any, pair: Any) -> Any:
+        newest = memory.iter_num % method.history_size
+        histories = {
+            name: getattr(memory, name).at[newest].set(getattr(pair, name))
+            for name in ("s_history", "y_history", "rho_history")
+        }
+        return pair._replace(**histories)
 
     def armed(image: Image, memory: Any, scale: float) -> Any:
         # With no history the direction is -gamma times the gradient: gamma sets the first step.
@@ -538,7 +560,7 @@ def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float
             rho_history=jnp.zeros_like(memory.rho_history),
         )
 
-    return Rules(blank_solver.init_state, step, armed)
+    return Rules(blank_solver.init_state, step, remember, armed)
 
 
 class _OptaxMemory(NamedTuple):
@@ -563,4 +585,4 @@ def _optax(
     def armed(image: Image, memory: _OptaxMemory, scale: float) -> _OptaxMemory:
         return _OptaxMemory(memory.gradient, transformation.init(image), jnp.float32(scale))
 
-    return Rules(blank, step, armed)
+    return Rules(blank, step, lambda _, after: after, armed)

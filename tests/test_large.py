@@ -49,10 +49,10 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     large = small | {"steps": 1, "solver.history_size": 4}
     tiles = {
         memory: plan(compose(**large, memory=memory)).sizes[-1].tile
-        for memory in ("2.25GiB", "3GiB", "20GiB")
+        for memory in ("2.5GiB", "3.25GiB", "20GiB")
     }
     assert tiles["20GiB"] is None
-    assert tiles["2.25GiB"] <= tiles["3GiB"]
+    assert tiles["2.5GiB"] <= tiles["3.25GiB"]
     with pytest.raises(NstyleError, match="more than the .* allowed; at most .* the run's other"):
         plan(compose(**large, memory="1.7GiB"))
 
@@ -62,7 +62,7 @@ def test_memory_decides_on_the_history(small, monkeypatch):
     from nstyle import job
 
     monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
-    for memory, tile in (("2.25GiB", None), ("2.5GiB", None), ("3GiB", None), ("2.5GiB", 128)):
+    for memory, tile in (("2.5GiB", None), ("2.75GiB", None), ("3.25GiB", None), ("2.75GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
         pairs, per_pair = planned.method.history_size, 24 * 1500 * 2000
         assert planned.memory <= parse_memory(memory)
@@ -72,16 +72,17 @@ def test_memory_decides_on_the_history(small, monkeypatch):
             assert planned.memory + per_pair > parse_memory(memory)
     asked = {"solver.history_size": 3}
     assert plan(compose(**small, memory="20GiB")).method.history_size == 50
-    assert plan(compose(**small, memory="2.25GiB", **asked)).method.history_size == 3
+    assert plan(compose(**small, memory="2.5GiB", **asked)).method.history_size == 3
 
 
 def test_large_runs_are_estimated_beforehand(small, monkeypatch):
-    """Twice the side: four times the operations and, but for the program, the memory."""
-    from nstyle import tiles
-
-    one, two = (plan(compose(**small | {"size": size, "steps": 3})) for size in ("64x48", "128x96"))
+    """Twice the side: four times the operations and the memory, but for what does not grow."""
+    one, two, four = (
+        plan(compose(**small | {"size": size, "steps": 3}))
+        for size in ("64x48", "128x96", "256x192")
+    )
     assert two.operations == 4 * one.operations
-    assert two.memory - tiles.PROGRAM_BYTES == 4 * (one.memory - tiles.PROGRAM_BYTES)
+    assert four.memory - two.memory == 4 * (two.memory - one.memory)
     # conv1_1, conv1_2, conv2_1, conv2_2: 4 operations per entry of a kernel and position
     kernels = 9 * (3 * 64 + 64 * 64 + (64 * 128 + 128 * 128) / 4)
     assert one.operations == 4 * 4 * kernels * 64 * 48
