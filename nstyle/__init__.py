@@ -8,6 +8,7 @@
     rescaling   filters rescaled to a mean activation of 1
     weights     pretrained weights: sources, checks, conversion
     scores      distances by what is not optimised
+    guidance    regions from label pictures
     objective   the total loss from static structure and traced numbers
     tiles       the total loss and its gradient by tiles, for large pictures
     solver      L-BFGS, Adam, gradient descent with a safeguard

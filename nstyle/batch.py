@@ -248,7 +248,7 @@ def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -
     content = sum(
         width(layer) * math.prod(extent(layer, shape)) for layer in structure.content_layers
     )
-    style = sum(width(layer) ** 2 for layer in structure.style_layers)
+    style = len(structure.regions) * sum(width(layer) ** 2 for layer in structure.style_layers)
     evaluation = EVALUATION_BYTES * shape[0] * shape[1]
     return evaluation + memory_bytes(method, shape) + _FLOAT_BYTES * (content + style)
 

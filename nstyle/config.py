@@ -96,7 +96,12 @@ class Config:
     experiment: str | None = MISSING
 
     content: str | None = MISSING
-    style: str | None = MISSING
+    style: Any = MISSING
+    style_blend: list[float] | None = MISSING
+    content_mask: str | None = MISSING
+    style_mask: Any = MISSING
+    mask_softness: float = MISSING
+    content_weight_map: str | None = MISSING
     out: str | None = MISSING
     runs_dir: str = MISSING
     save_every: int = MISSING
@@ -177,7 +182,17 @@ _LOSS_RANGES = {
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
 #: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
-PATH_KEYS = ("content", "style", "out", "runs_dir", "init", "weights")
+PATH_KEYS = (
+    "content",
+    "style",
+    "content_mask",
+    "style_mask",
+    "content_weight_map",
+    "out",
+    "runs_dir",
+    "init",
+    "weights",
+)
 
 #: Keys that say where results go and what else is done with them, not what they are.
 OUTPUT_KEYS = (
@@ -200,6 +215,9 @@ NAME_KEYS = (
     "experiment",
     "content",
     "style",
+    "content_mask",
+    "style_mask",
+    "content_weight_map",
     "weights",
     "tuned_network",
     "tuned_pixels",
@@ -388,6 +406,7 @@ def check(config: DictConfig) -> None:
     if values["threads"] is not None:
         _check_number("threads", values["threads"], 1, 1024)
     _check_batch(values["batch"])
+    _check_pictures(values)
     if values["memory"] is not None:
         parse_memory(values["memory"])
     if values["tile"] is not None:
@@ -412,6 +431,27 @@ def check(config: DictConfig) -> None:
     method(config)
     content_loss(config)
     style_loss(config)
+
+
+def _check_pictures(values: dict[str, Any]) -> None:
+    for key, empty in (("style", ()), ("style_mask", (None,))):
+        value = values[key]
+        several = isinstance(value, list)
+        entries = value if several else [value]
+        allowed = empty if several else (None,)
+        if not entries or not all(isinstance(x, str) or x in allowed for x in entries):
+            raise NstyleError(f"{key}: {value!r} is neither a file nor a list of files")
+    for share in values["style_blend"] or ():
+        _check_number("style_blend", share, 0.0, 1e6)
+    if values["style_blend"] is not None and not any(values["style_blend"]):
+        raise NstyleError(f"style_blend: {values['style_blend']} has no share above 0")
+    _check_number("mask_softness", values["mask_softness"], 0.0, 1000.0)
+    for key, given in (
+        ("style_mask", values["style_mask"]),
+        ("mask_softness", values["mask_softness"]),
+    ):
+        if given and values["content_mask"] is None:
+            raise NstyleError(f"{key}: needs a content_mask, whose regions it is for")
 
 
 def _check_batch(batch: Any) -> None:
@@ -480,6 +520,14 @@ def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
             _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
     del options["scale"]
     return kind(**options)
+
+
+def files(config: DictConfig, key: str) -> list[str | None]:
+    """Returns the files that a setting of `PATH_KEYS` names: none, one, or a list of them."""
+    value = config[key]
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:

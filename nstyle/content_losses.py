@@ -101,20 +101,29 @@ CONTENT_LOSSES: dict[str, type[ContentLoss]] = {
 }
 
 
+#: Those that are sums over positions: they read `content_reduction` and weights of positions.
+BY_POSITION = (Euclidean, Rescaled)
+
+
 def content_term(
-    loss: ContentLoss, reduction: str = "mean"
+    loss: ContentLoss, reduction: str = "mean", weights: Float[Array, "h w 1"] | float = 1.0
 ) -> Callable[[Features, Features], Scalar]:
     """Returns a loss as a function of F and P.
 
     Args:
       loss: its options.
-      reduction: see `losses.content_loss`; read by `Euclidean` and `Rescaled`.
+      reduction: see `losses.content_loss`; read by `BY_POSITION`.
+      weights: of the positions, likewise.
     """
     match loss:
         case Euclidean():
-            return _in_float32(functools.partial(content_loss, reduction=reduction))
+            return _in_float32(
+                functools.partial(content_loss, reduction=reduction, weights=weights)
+            )
         case Rescaled():
-            return _in_float32(functools.partial(rescaled_distance, reduction=reduction))
+            return _in_float32(
+                functools.partial(rescaled_distance, reduction=reduction, weights=weights)
+            )
         case Cosine():
             return _in_float32(cosine_distance)
         case SelfSimilarity():
@@ -137,11 +146,16 @@ def _on_grid(
     )
 
 
-def rescaled_distance(features: Features, target: Features, reduction: str = "mean") -> Scalar:
+def rescaled_distance(
+    features: Features,
+    target: Features,
+    reduction: str = "mean",
+    weights: Float[Array, "h w 1"] | float = 1.0,
+) -> Scalar:
     """Returns the squared distance in parts of the target's variances; see `Rescaled`."""
     variance = jnp.var(target, axis=(0, 1))
     variance += VARIANCE_SHARE * jnp.mean(variance) + VARIANCE_FLOOR
-    return CONTENT_REDUCTIONS[reduction](jnp.square(features - target) / variance)
+    return CONTENT_REDUCTIONS[reduction](weights * jnp.square(features - target) / variance)
 
 
 def cosine_distance(features: Features, target: Features) -> Scalar:
@@ -174,14 +188,25 @@ def contextual(points: Points, target: Points, bandwidth: float = 0.1) -> Scalar
     return jnp.log(float(len(best))) - jax.nn.logsumexp(best)
 
 
-def check_content_loss(loss: ContentLoss, layers: tuple[str, ...], reduction: str) -> None:
-    """Refuses a reduction that a loss would not read.
+def check_content_loss(
+    loss: ContentLoss, layers: tuple[str, ...], reduction: str, weighted: bool
+) -> None:
+    """Refuses a reduction or weights of positions that a loss would not read.
 
     Raises:
-      NstyleError: naming it.
+      NstyleError: naming them.
     """
-    if layers and not isinstance(loss, Euclidean | Rescaled) and reduction != "mean":
-        name = next(name for name, kind in CONTENT_LOSSES.items() if isinstance(loss, kind))
+    if weighted and not layers:
+        raise NstyleError("content_weight_map: there are no content_layers that it would weigh")
+    if not layers or isinstance(loss, BY_POSITION):
+        return
+    name = next(name for name, kind in CONTENT_LOSSES.items() if isinstance(loss, kind))
+    if weighted:
+        able = ", ".join(n for n, kind in CONTENT_LOSSES.items() if kind in BY_POSITION)
+        raise NstyleError(
+            f"content_weight_map: content_loss={name} is no sum over positions (allowed: {able})"
+        )
+    if reduction != "mean":
         raise NstyleError(
             f"content_reduction: content_loss={name} is a mean by itself, {reduction!r} would"
             " change nothing (with it: content_reduction=mean, and a content_weight for that)"

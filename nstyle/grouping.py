@@ -25,8 +25,8 @@ def operations_per_pixel(structure: Structure) -> float:
     """Returns about how many operations one loss and its gradient take for each pixel."""
     edge = stride(deepest(structure.layers, structure.network))  # every other stride divides it
     total = gradient_flops(structure.layers, structure.network, (edge, edge)) / edge**2
-    for layer in structure.style_layers:  # the Gram matrix, and its gradient
-        total += 4.0 * width(layer) ** 2 / stride(layer) ** 2
+    for layer in structure.style_layers:  # the Gram matrix of each region, and its gradient
+        total += 4.0 * structure.region_count * width(layer) ** 2 / stride(layer) ** 2
     for layer in structure.content_layers:
         total += 4.0 * _BYTES_AS_OPERATIONS * width(layer) / stride(layer) ** 2
     return total

@@ -18,6 +18,7 @@ from PIL import (
     ExifTags,
     Image,
     ImageCms,
+    ImageColor,
     ImageDraw,
     ImageFont,
     ImageOps,
@@ -113,6 +114,27 @@ def scaled_size(width: int, height: int, size: int | str, side: str = "long") ->
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns a picture scaled to (height, width, 3) with a Lanczos filter, in 8 bits a channel."""
     return to_float(to_pillow(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def area_average(plane: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns a float32 plane scaled to (height, width), each value the mean of what it covers."""
+    scaled = Image.fromarray(np.float32(plane)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(scaled, np.float32)
+
+
+def dimensions(path: str | Path) -> tuple[int, int]:
+    """Returns the height and width of a picture as it is read, from the head of its file."""
+    with Image.open(Path(path).expanduser()) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return image.size if turned else (image.height, image.width)
+
+
+def colour(text: str) -> str | None:
+    """Returns a colour such as `red` or `#F00` as `#rrggbb`; None where it is none."""
+    try:
+        return "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(text)[:3])
+    except ValueError:
+        return None
 
 
 def to_float(image: Image.Image) -> np.ndarray:

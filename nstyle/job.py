@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 import os
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +26,16 @@ from nstyle.config import (
     check,
     compose,
     content_loss,
+    files,
     method,
     parse_memory,
     style_loss,
 )
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
+from nstyle.guidance import Guide, Labels, pooled
 from nstyle.layers import gradient_flops
+from nstyle.losses import FeatureMaps
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
@@ -53,6 +57,11 @@ from nstyle.transfer import (
     style_target,
 )
 from nstyle.vgg import Params
+
+T = TypeVar("T")
+
+#: Pictures as arrays, by the names of the settings whose files they replace.
+Given = Mapping[str, np.ndarray | Sequence[np.ndarray]]
 
 #: Edge of the tiles that leave room for the solver's history, and its least length.
 _USUAL_TILE, _LEAST_HISTORY = 256, 5
@@ -89,10 +98,10 @@ class Network:
 
 
 class Size(NamedTuple):
-    """One size of a run: the shapes of the result and of the style picture, steps, and tiles."""
+    """One size of a run: the shapes of the result and of the style pictures, steps, and tiles."""
 
     shape: tuple[int, ...]
-    style_shape: tuple[int, ...] | None
+    style_shapes: tuple[tuple[int, ...], ...]
     steps: int
     tile: int | None = None
 
@@ -105,7 +114,10 @@ class Plan(NamedTuple):
       network: the weights of the network.
       weights: the weights of the terms.
       content: the photograph, where the run has one.
-      style: the painting, likewise.
+      styles: the paintings; none where the run needs none.
+      blend: see `objective.Problem`.
+      guide: the regions of result and paintings, where the run has them.
+      content_map: weights of the content term, of any size, likewise.
       sizes: from the coarsest to that of the result.
       initial: the first picture, of the coarsest size.
       method: the solver.
@@ -119,7 +131,10 @@ class Plan(NamedTuple):
     network: Network
     weights: LossWeights
     content: Picture | None
-    style: Picture | None
+    styles: tuple[Picture, ...]
+    blend: tuple[float, ...]
+    guide: Guide | None
+    content_map: Picture | None
     sizes: tuple[Size, ...]
     initial: Picture
     method: Method
@@ -149,9 +164,33 @@ class Plan(NamedTuple):
     @property
     def digests(self) -> dict[str, str]:
         """Hashes of the inputs' contents, by name."""
-        pictures = {"content": self.content, "style": self.style, "init": self.initial}
+        pictures: dict[str, Picture | Labels | None] = {
+            "content": self.content,
+            **_numbered("style", self.styles),
+            "init": self.initial,
+            "content_weight_map": self.content_map,
+        }
+        if self.guide is not None:
+            pictures["content_mask"] = self.guide.content
+            pictures |= _numbered("style_mask", self.guide.styles)
         found = {name: picture.digest for name, picture in pictures.items() if picture is not None}
         return found | {"weights": self.network.sha256}
+
+    @property
+    def style_shares(self) -> tuple[float, ...]:
+        """The share of each style picture in the style term."""
+        if self.guide is None:
+            return self.blend[: len(self.styles)]
+        left = iter(self.blend)
+        counts = [len(self.guide.served(style)) for style in range(len(self.styles))]
+        return tuple(sum(itertools.islice(left, count)) for count in counts)
+
+
+def _numbered(name: str, pictures: Sequence[T]) -> dict[str, T]:
+    """Returns pictures by name, with numbers from 1 where there are several."""
+    if len(pictures) == 1:
+        return {name: pictures[0]}
+    return {f"{name}_{number}": picture for number, picture in enumerate(pictures, 1)}
 
 
 class Kind(NamedTuple):
@@ -213,28 +252,33 @@ class Stylized(NamedTuple):
 
 def stylize(
     content: str | Path | np.ndarray | None = None,
-    style: str | Path | np.ndarray | None = None,
+    style: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = None,
     **settings: Any,
 ) -> Stylized:
     """Makes a picture with the content of one picture in the style of another.
 
     Args:
       content: file, or float array (height, width, 3) in [0, 1].
-      style: likewise.
+      style: likewise; or several, all files or all arrays.
       **settings: as on the command line: `size=256, steps=100, recipe="momo", pooling="max",
         style_layers=["conv1_1", "conv2_1"]`. `"solver.history_size": 20` sets a value in a group.
 
     Raises:
       NstyleError: one line that names what is wrong.
     """
-    pictures: dict[str, np.ndarray] = {}
-    for name, picture in (("content", content), ("style", style)):
-        if isinstance(picture, str | Path):
-            settings[name] = str(picture)
-        elif hasattr(picture, "__array__"):
-            pictures[name] = _checked_array(name, np.asarray(picture))
-        elif picture is not None:
-            raise NstyleError(f"{name}: a file or an array is needed, not {type(picture).__name__}")
+    pictures: dict[str, np.ndarray | Sequence[np.ndarray]] = {}
+    for name, given in (("content", content), ("style", style)):
+        if given is None:
+            continue
+        several = list(given) if isinstance(given, list | tuple) else [given]
+        if all(isinstance(picture, str | Path) for picture in several):
+            files = [str(picture) for picture in several]
+            settings[name] = files if len(files) > 1 else files[0]
+        elif all(hasattr(picture, "__array__") for picture in several):
+            pictures[name] = [_checked_array(name, np.asarray(picture)) for picture in several]
+        else:
+            kinds = ", ".join(type(picture).__name__ for picture in several)
+            raise NstyleError(f"{name}: files or arrays are needed, not {kinds}")
     for name in OUTPUT_KEYS:
         if name in settings:
             raise NstyleError(f"{name}: stylize writes no files; see nstyle.session.perform")
@@ -268,14 +312,14 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     )
 
 
-def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyType({})) -> Plan:
+def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     """Reads what the settings name and checks it all.
 
     Pictures and weights that the last plans read are not read again.
 
     Args:
       config: from `config.compose`, or what Hydra composed.
-      pictures: `content` and `style` as arrays, in place of files.
+      pictures: `content`, one, and `style`, one or several, as arrays in place of files.
 
     Raises:
       NstyleError: one line that names what is wrong.
@@ -284,15 +328,18 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     # The family is not known yet; everything else is checked before a file is read.
     structure = structure_of(config, "torchvision")
     content = _content(config, structure, pictures)
-    style = _style(config, structure, pictures, content)
-    shape = content.shape if content is not None else _texture_shape(config, style)
+    styles = _styles(config, structure, pictures, content)
+    shape = content.shape if content is not None else _texture_shape(config, styles)
     asked = method(config)
     _check_memory(config, shape, _beside(asked, shape))
-    for name, picture in (("content", content), ("style", style)):
-        if picture is not None:
+    for name, found in (("content", [] if content is None else [content]), ("style", styles)):
+        for picture in found:
             _check_memory(config, picture.shape, 0)
             if getattr(structure, f"{name}_layers"):
                 check_size(structure, name, picture.shape)
+    guide = _guide(config, pictures, shape, len(styles))
+    content_map = _content_map(config, pictures)
+    regions = (None,) * max(1, len(styles)) if guide is None else guide.regions
 
     network = _network(
         config.weights,
@@ -301,17 +348,24 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         config.pooling if config.rescale else None,
         _stamp(config.weights),
     )
-    structure = structure_of(config, network.pixels)
+    structure = dataclasses.replace(
+        structure_of(config, network.pixels),
+        regions=regions,
+        content_weighted=content_map is not None,
+    )
     solver = _solver(config, structure, shape, asked)
-    sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
-    initial = _initial(config, structure, sizes[0].shape, content, style)
+    sizes = _sizes(config, structure, shape, [style.shape for style in styles], guide, solver)
+    initial = _initial(config, structure, sizes[0].shape, content, styles)
     check_size(structure, "init", initial.shape)
     return Plan(
         structure,
         network,
         _loss_weights(config, structure),
         None if content is None else Picture.of(content),
-        None if style is None else Picture.of(style),
+        tuple(Picture.of(style) for style in styles),
+        _blend(config, guide, max(1, len(styles))),
+        guide,
+        content_map,
         sizes,
         Picture.of(initial),
         solver,
@@ -323,7 +377,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
 
 def kind_of(planned: Plan) -> Kind:
     """Returns what another run must be like to be optimised together with this one."""
-    sizes = tuple(size._replace(style_shape=None) for size in planned.sizes)
+    sizes = tuple(size._replace(style_shapes=()) for size in planned.sizes)
     return Kind(planned.structure, planned.network, planned.method, planned.tolerance, sizes)
 
 
@@ -331,10 +385,15 @@ def _sizes(
     config: DictConfig,
     structure: Structure,
     shape: tuple[int, ...],
-    style_shape: tuple[int, ...] | None,
+    style_shapes: Sequence[tuple[int, ...]],
+    guide: Guide | None,
     solver: Method,
 ) -> tuple[Size, ...]:
-    """Returns the sizes of a pyramid that the network sees, from the coarsest."""
+    """Returns the sizes of a pyramid at which the network sees all regions, from the coarsest.
+
+    Raises:
+      NstyleError: at the size of the result it does not see them all, or a size does not fit.
+    """
     pyramid = config.pyramid
 
     def at(level: int) -> Size:
@@ -345,13 +404,20 @@ def _sizes(
         steps = config.steps
         if level:
             steps = min(steps, round(pyramid.steps * pyramid.factor ** (level - 1)))
-        return Size(scaled(shape), style_shape and scaled(style_shape), steps)
+        return Size(scaled(shape), tuple(map(scaled, style_shapes)), steps)
+
+    def unseen(size: Size) -> str | None:
+        if guide is None:
+            return None
+        return guide.unseen(size.shape, size.style_shapes, structure.style_layers)
 
     def large_enough(size: Size) -> bool:
-        shapes = [size.shape, *([size.style_shape] if size.style_shape else [])]
-        sides = [side for shape in shapes for side in shape[:2]]
-        return max(size.shape) >= pyramid.least and min(sides) >= structure.minimum_size
+        sides = [side for shape in (size.shape, *size.style_shapes) for side in shape[:2]]
+        seen = min(sides) >= structure.minimum_size and not unseen(size)
+        return max(size.shape) >= pyramid.least and seen
 
+    if lacking := unseen(at(0)):
+        raise NstyleError(lacking)
     coarser = [at(level) for level in range(pyramid.levels - 1, 0, -1)]
     sizes = (*filter(large_enough, coarser), at(0))
     # From the largest: where memory is too little, it is the one to tell of.
@@ -369,17 +435,42 @@ def build(planned: Plan) -> Job:
     """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
     structure, network = planned.structure, planned.network
     std, seed = planned.detail
+    content, guide, content_map = planned.content, planned.guide, planned.content_map
+
+    def style_targets(size: Size, scale: float) -> dict[str, tuple[Any, ...]]:
+        found: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
+        for number, (style, shape) in enumerate(
+            zip(planned.styles, size.style_shapes, strict=True)
+        ):
+            if guide is None or guide.is_whole(number):
+                own = _style_target(structure, network, style, shape, size.tile)
+                copies = 1 if guide is None else len(guide.served(number))
+            else:
+                own = _guided_target(structure, network, style, shape, guide, number, scale)
+                copies = 1
+            found = {layer: found[layer] + copies * own[layer] for layer in found}
+        return found
 
     def stage(size: Size) -> Stage:
-        shape, style_shape, steps, tile = size
-        content, style = planned.content, planned.style
+        shape, scale = size.shape, max(size.shape) / max(planned.sizes[-1].shape)
         targets = Targets(
-            {} if content is None else _content_target(structure, network, content, shape, tile),
-            {} if style is None else _style_target(structure, network, style, style_shape, tile),
+            {}
+            if content is None
+            else _content_target(structure, network, content, shape, size.tile),
+            style_targets(size, scale),
         )
-        drawing = jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else ()
-        problem = Problem(network.params, targets, planned.weights, drawing)
-        return Stage(problem, shape, Stopping(steps, planned.tolerance), tile)
+        problem = Problem(
+            network.params,
+            targets,
+            planned.weights,
+            jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else (),
+            planned.blend,
+            () if guide is None else _guidance(structure.style_layers, guide, shape, scale),
+            ()
+            if content_map is None
+            else _content_weights(structure.content_layers, content_map, shape),
+        )
+        return Stage(problem, shape, Stopping(size.steps, planned.tolerance), size.tile)
 
     return Job(
         structure,
@@ -412,11 +503,41 @@ def _style_target(
     style: Picture,
     shape: tuple[int, ...],
     tile: int | None,
-) -> dict[str, Any]:
+) -> dict[str, tuple[Any, ...]]:
     picture = _scaled(style.array, shape)
     if tile is not None:
         return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
     return style_target(structure, network.params, jnp.asarray(picture))
+
+
+@functools.lru_cache(maxsize=64)
+def _guided_target(
+    structure: Structure,
+    network: Network,
+    style: Picture,
+    shape: tuple[int, ...],
+    guide: Guide,
+    number: int,
+    scale: float,
+) -> dict[str, tuple[Any, ...]]:
+    own = guide.of_style(number, shape, structure.style_layers, scale)
+    picture = jnp.asarray(_scaled(style.array, shape))
+    return style_target(structure, network.params, picture, jax.tree.map(jnp.asarray, own))
+
+
+@functools.lru_cache(maxsize=8)
+def _guidance(
+    layers: tuple[str, ...], guide: Guide, shape: tuple[int, ...], scale: float
+) -> FeatureMaps:
+    return jax.tree.map(jnp.asarray, guide.of_content(shape, layers, scale))
+
+
+@functools.lru_cache(maxsize=8)
+def _content_weights(
+    layers: tuple[str, ...], content_map: Picture, shape: tuple[int, ...]
+) -> FeatureMaps:
+    plane = images.area_average(content_map.array, shape[1], shape[0])
+    return {layer: jnp.asarray(pooled(plane, layer)[..., None], jnp.float32) for layer in layers}
 
 
 def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -433,7 +554,7 @@ def _network(
 
 
 @functools.lru_cache(maxsize=32)
-def _file(path: str, size: int | str, side: str, stamp: Any) -> np.ndarray:
+def _file(path: str, size: int | str | None, side: str, stamp: Any) -> np.ndarray:
     return images.load(path, size, side)
 
 
@@ -589,51 +710,137 @@ def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
     return picture.astype(np.float32)
 
 
-def _picture(
-    config: DictConfig, name: str, given: Mapping[str, np.ndarray], size: int | str
-) -> np.ndarray:
-    if name in given:
-        picture = given[name]
+def _pictures(config: DictConfig, name: str, given: Given, size: int | str) -> list[np.ndarray]:
+    def scaled(picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         target = images.scaled_size(width, height, size, config.size_side)
         return picture if target == (width, height) else images.resize(picture, *target)
-    if config[name] is None:
+
+    if name in given:
+        return [scaled(picture) for picture in _given(given, name)]
+    named = files(config, name)
+    if not named:
         raise NstyleError(f"{name}: no picture given; add {name}=FILE")
-    return _file(config[name], size, config.size_side, _stamp(config[name]))
+    return [_file(file, size, config.size_side, _stamp(file)) for file in named if file]
 
 
-def _content(
-    config: DictConfig, structure: Structure, given: Mapping[str, np.ndarray]
-) -> np.ndarray | None:
+def _given(given: Given, name: str) -> list[np.ndarray]:
+    found = given[name]
+    return [found] if isinstance(found, np.ndarray) else list(found)
+
+
+def _content(config: DictConfig, structure: Structure, given: Given) -> np.ndarray | None:
     needed = structure.content_layers or config.init in ("content", "mixture")
     if not needed and "content" not in given and config.content is None:
         return None
-    return _picture(config, "content", given, config.size)
+    return _pictures(config, "content", given, config.size)[0]
 
 
-def _style(
+def _styles(
     config: DictConfig,
     structure: Structure,
-    given: Mapping[str, np.ndarray],
+    given: Given,
     content: np.ndarray | None,
-) -> np.ndarray | None:
+) -> list[np.ndarray]:
     needed = structure.style_layers or config.init == "style"
     if not needed and "style" not in given and config.style is None:
-        return None
+        return []
     size = config.size if config.style_size is None else config.style_size
     if size == "content":
         if content is None:
             raise NstyleError("style_size: 'content' needs a content picture")
         size = f"{content.shape[1]}x{content.shape[0]}"
-    return _picture(config, "style", given, size)
+    return _pictures(config, "style", given, size)
 
 
-def _texture_shape(config: DictConfig, style: np.ndarray | None) -> tuple[int, ...]:
-    assert style is not None, "a structure has content layers or style layers"
-    width, height = images.scaled_size(
-        style.shape[1], style.shape[0], config.size, config.size_side
-    )
+def _texture_shape(config: DictConfig, styles: Sequence[np.ndarray]) -> tuple[int, ...]:
+    assert styles, "a structure has content layers or style layers"
+    height, width = styles[0].shape[:2]
+    width, height = images.scaled_size(width, height, config.size, config.size_side)
     return height, width, 3
+
+
+def _blend(config: DictConfig, guide: Guide | None, count: int) -> tuple[float, ...]:
+    """Returns the share of each style target; see `Problem`."""
+    shares = config.style_blend or [1.0] * count
+    if len(shares) != count:
+        raise NstyleError(
+            f"style_blend: {len(shares)} shares for {count} style pictures (give one for each)"
+        )
+    if guide is not None:
+        if config.style_blend is not None and len(set(guide.regions)) == len(guide.regions):
+            raise NstyleError("style_blend: no region has two style pictures that it would blend")
+        return guide.blend(shares)
+    if config.style_blend is not None and count == 1:
+        raise NstyleError("style_blend: there is one style picture, it would change nothing")
+    return tuple(share / sum(shares) for share in shares)
+
+
+def _guide(
+    config: DictConfig,
+    given: Given,
+    shape: tuple[int, ...],
+    count: int,
+) -> Guide | None:
+    """Returns the regions of the result and of so many style pictures."""
+    if config.content_mask is None:
+        return None
+    masks = files(config, "style_mask") or [None] * count
+    if len(masks) != count:
+        raise NstyleError(
+            f"style_mask: {len(masks)} for {count} style pictures (give one for each; null for a"
+            " whole picture)"
+        )
+    like = _own_shapes(config, given, "content") or [shape]
+    styles = [
+        None if mask is None else _labels("style_mask", mask, own)
+        for mask, own in zip(masks, _own_shapes(config, given, "style"), strict=True)
+    ]
+    content = _labels("content_mask", config.content_mask, like[0])
+    return Guide(content, tuple(styles), config.mask_softness)
+
+
+def _labels(name: str, mask: str, like: tuple[int, ...]) -> Labels:
+    """Returns the labels in a file for a picture of some shape; or, of a style, its one colour."""
+    colour = images.colour(mask) if name == "style_mask" and not path_exists(mask) else None
+    if colour is not None:
+        return Labels.plain(colour)
+    picture = _plane(name, mask, like)
+    return Labels.of(f"{name} {mask}", picture)
+
+
+def _content_map(config: DictConfig, given: Given) -> Picture | None:
+    if config.content_weight_map is None:
+        return None
+    like = _own_shapes(config, given, "content")
+    if not like:
+        raise NstyleError("content_weight_map: there is no content picture that it would weigh")
+    picture = _plane("content_weight_map", config.content_weight_map, like[0])
+    if np.ptp(picture, axis=2).max() > 0:
+        raise NstyleError(f"content_weight_map: {config.content_weight_map} is not grey")
+    if not picture.any():
+        raise NstyleError(f"content_weight_map: {config.content_weight_map} is black everywhere")
+    return Picture.of(picture[..., 0])
+
+
+def _plane(name: str, path: str, like: tuple[int, ...]) -> np.ndarray:
+    """Returns a picture that lies on another one, whose shape it must have up to its scale."""
+    picture = _file(path, None, "long", _stamp(path))
+    (height, width), (own_height, own_width) = like[:2], picture.shape[:2]
+    # Half a pixel either way, of whichever is coarser.
+    if abs(height * own_width - width * own_height) > max(height, width, own_height, own_width):
+        raise NstyleError(
+            f"{name}: {path} is {own_width} x {own_height} pixels, not of the proportions of the"
+            f" picture that it is for, {width} x {height}"
+        )
+    return picture
+
+
+def _own_shapes(config: DictConfig, given: Given, name: str) -> list[tuple[int, ...]]:
+    """Returns the shapes of pictures as they were given, before they are scaled."""
+    if name in given:
+        return [picture.shape for picture in _given(given, name)]
+    return [images.dimensions(file) for file in files(config, name) if file]
 
 
 def _initial(
@@ -641,7 +848,7 @@ def _initial(
     structure: Structure,
     shape: tuple[int, ...],
     content: np.ndarray | None,
-    style: np.ndarray | None,
+    styles: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Returns the first picture, on the scale from 0 to 1."""
     height, width = shape[:2]
@@ -662,8 +869,7 @@ def _initial(
             share = np.float32(config.init_mixture)
             return share * noise() + (1 - share) * _scaled(content, shape)
         case "style":
-            assert style is not None
-            return _scaled(style, shape)
+            return _scaled(styles[0], shape)
         case file if Path(file).expanduser().is_file():
             return _file(file, f"{width}x{height}", "long", _stamp(file))
     raise NstyleError(

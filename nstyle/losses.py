@@ -57,7 +57,12 @@ def _wide(x: Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def content_loss(features: Features, target: Features, reduction: str = "half_sum") -> Scalar:
+def content_loss(
+    features: Features,
+    target: Features,
+    reduction: str = "half_sum",
+    weights: Float[Array, "h w 1"] | float = 1.0,
+) -> Scalar:
     """Returns the squared distance between two feature maps (Gatys et al. 2015, equation 1).
 
     Args:
@@ -65,8 +70,9 @@ def content_loss(features: Features, target: Features, reduction: str = "half_su
       target: P, of the content picture, of the same shape.
       reduction: `half_sum`, 1/2 sum (F - P)^2, as in the paper; `sum`; or `mean` over positions
         and channels, which does not change with the size of the picture.
+      weights: what the square at each position is multiplied by; a mean is still over all.
     """
-    return CONTENT_REDUCTIONS[reduction](jnp.square(features - target))
+    return CONTENT_REDUCTIONS[reduction](weights * jnp.square(features - target))
 
 
 def gram_matrix(features: Features, normalization: str = "positions") -> Gram:

@@ -6,6 +6,7 @@
 arrays and weights that it is run on: a change of numbers never compiles again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +31,9 @@ from nstyle.style_losses import (
     GramMatrix,
     StyleLoss,
     StyleTerm,
+    check_guided,
     check_style_loss,
+    guided_statistic,
     observed,
     style_term,
 )
@@ -50,6 +53,9 @@ class Structure:
       content_reduction: a key of `losses.CONTENT_REDUCTIONS`.
       content_loss: one of the classes in `content_losses.CONTENT_LOSSES`, with its options.
       style_loss: one of the classes in `style_losses.STYLE_LOSSES`, with its options.
+      regions: for each target of the style loss the number of the region of the picture that is
+        compared with it; None compares the whole picture.
+      content_weighted: whether positions of the content loss have weights.
       gram_normalization: a key of `losses.GRAM_NORMALIZATIONS`.
       style_reduction: a key of `losses.STYLE_REDUCTIONS`.
       tv_kind: a key of `losses.TOTAL_VARIATIONS`.
@@ -74,6 +80,8 @@ class Structure:
     precision: str = "float32"
     content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
+    regions: tuple[int | None, ...] = (None,)
+    content_weighted: bool = False
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, BLOCKS)
@@ -89,10 +97,14 @@ class Structure:
             if len(set(names)) < len(names):
                 raise NstyleError(f"{field}: a layer is named twice in {', '.join(names)}")
             object.__setattr__(self, field, names)
-        check_content_loss(self.content_loss, self.content_layers, self.content_reduction)
+        check_content_loss(
+            self.content_loss, self.content_layers, self.content_reduction, self.content_weighted
+        )
         check_style_loss(
             self.style_loss, self.style_layers, self.gram_normalization, self.style_reduction
         )
+        if self.guided:
+            check_guided(self.style_loss, self.style_layers)
         if not self.layers:
             raise NstyleError("content_layers and style_layers are both empty: nothing to optimise")
 
@@ -100,6 +112,16 @@ class Structure:
     def layers(self) -> tuple[str, ...]:
         """All the layers in use, each once."""
         return tuple(dict.fromkeys(self.content_layers + self.style_layers))
+
+    @property
+    def guided(self) -> bool:
+        """Whether the style loss compares regions."""
+        return any(region is not None for region in self.regions)
+
+    @property
+    def region_count(self) -> int:
+        """How many regions of the picture the style loss compares; 1 for the whole picture."""
+        return len(set(self.regions))
 
     @property
     def minimum_size(self) -> int:
@@ -120,11 +142,12 @@ class Targets(NamedTuple):
 
     Attributes:
       content: P of Gatys et al., the features of the content picture.
-      style: the statistic of the style picture that the style loss takes, A of Gatys et al.
+      style: the statistics that the style loss takes, A of Gatys et al.: of each style picture, or
+        of each of its regions, in the order of `Structure.regions`.
     """
 
     content: FeatureMaps
-    style: dict[str, Any]
+    style: dict[str, tuple[Any, ...]]
 
 
 class Problem(NamedTuple):
@@ -136,12 +159,20 @@ class Problem(NamedTuple):
       weights: of the terms.
       seed: of what a style loss draws, as good as 0 where it is left empty. Empty and not None,
         which stands for an axis where problems are batched.
+      blend: the share of each style target in the style term of a layer.
+      guidance: by style layer, what each position counts in each region of the generated picture,
+        (regions, h, w), each region's sum is 1; empty where `Structure.regions` names none.
+      content_weights: by content layer, what the content loss at each position is multiplied by,
+        (h, w, 1); empty unless `Structure.content_weighted`.
     """
 
     params: Params
     targets: Targets
     weights: LossWeights
     seed: Int[Array, ""] | int | tuple[()] = ()
+    blend: tuple[Float[Array, ""] | float, ...] = (1.0,)
+    guidance: FeatureMaps | tuple[()] = ()
+    content_weights: FeatureMaps | tuple[()] = ()
 
 
 class Terms(NamedTuple):
@@ -174,11 +205,25 @@ def content_targets(structure: Structure, params: Params, content: Image) -> Fea
     return features_of(structure, params, content, structure.content_layers)
 
 
-def style_targets(structure: Structure, params: Params, style: Image) -> dict[str, Any]:
-    """Returns the statistics of the style picture, in [0, `value_range`], by style layer."""
+def style_targets(
+    structure: Structure, params: Params, style: Image, guidance: FeatureMaps | None = None
+) -> dict[str, tuple[Any, ...]]:
+    """Returns the statistics of a style picture, in [0, `value_range`], by style layer.
+
+    Those of the whole picture, one; or where there is a guidance, as in `Problem`, of each region.
+    Of several pictures they are joined in the order of `Structure.regions`.
+    """
     features = features_of(structure, params, style, structure.style_layers)
+    by_layer = _observed(structure, features)
     term = style_term_of(structure)
-    return {layer: term.statistic(seen) for layer, seen in _observed(structure, features).items()}
+    if guidance is None:
+        return {layer: (term.statistic(seen),) for layer, seen in by_layer.items()}
+    by = term.by_moments
+    assert by is not None, "a structure with regions has checked its loss"
+    return {
+        layer: tuple(guided_statistic(by, seen, region) for region in guidance[layer])
+        for layer, seen in by_layer.items()
+    }
 
 
 def style_term_of(structure: Structure, pixels: int = 1) -> StyleTerm:
@@ -206,22 +251,40 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     """
     features = features_of(structure, problem.params, image, structure.layers)
     targets, weights = problem.targets, problem.weights
-    content = content_term(structure.content_loss, structure.content_reduction)
     seen = _observed(structure, features)
     style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
     key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
+
+    def content_of(layer: str) -> Scalar:
+        own = problem.content_weights[layer] if problem.content_weights else 1.0
+        term = content_term(structure.content_loss, structure.content_reduction, own)
+        return term(features[layer], targets.content[layer])
+
+    def distance(layer: str, target: Any, region: int | None) -> Scalar:
+        if region is None:
+            return style.distance(seen[layer], target, key)
+        assert style.by_moments is not None and problem.guidance
+        found = guided_statistic(style.by_moments, seen[layer], problem.guidance[layer][region])
+        return style.by_moments.distance(found, target)
+
+    def style_of(layer: str) -> Scalar:
+        pairs = zip(targets.style[layer], structure.regions, strict=True)
+        return blended(problem.blend, [distance(layer, *pair) for pair in pairs])
+
     terms = Terms(
-        content={
-            layer: content(features[layer], targets.content[layer])
-            for layer in structure.content_layers
-        },
-        style={
-            layer: style.distance(seen[layer], targets.style[layer], key)
-            for layer in structure.style_layers
-        },
+        content={layer: content_of(layer) for layer in structure.content_layers},
+        style={layer: style_of(layer) for layer in structure.style_layers},
         tv=total_variation(image, structure.tv_kind),
     )
     return weighted_total(terms, weights), terms
+
+
+def blended(blend: Sequence[Float[Array, ""] | float], distances: Sequence[Scalar]) -> Scalar:
+    """Returns the style term of a layer from the distances to its targets and their shares."""
+    return sum(
+        (share * distance for share, distance in zip(blend, distances, strict=True)),
+        start=jnp.zeros(()),
+    )
 
 
 def weighted_total(terms: Terms, weights: LossWeights) -> Scalar:

@@ -483,7 +483,7 @@ def _seed_changes_nothing(
 
 def _note(sweep: Sweep, comparisons: int, copies: bool) -> str:
     configs = [(member.result or {}).get("config", {}) for member in sweep.done]
-    pairs = len({(config.get("content"), config.get("style")) for config in configs})
+    pairs = len({str((config.get("content"), config.get("style"))) for config in configs})
     seeds = len({config.get("seed") for config in configs})
     parts = [f"{_count(pairs, 'picture pair')}, {_count(seeds, 'seed')}."]
     if copies:

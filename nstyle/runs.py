@@ -50,6 +50,7 @@ _DECIDING_MODULES = (
     "tiles",
     "weights",
     "images",
+    "guidance",
     "objective",
     "solver",
     "batch",

@@ -22,12 +22,12 @@ import threadpoolctl
 from omegaconf import DictConfig
 
 from nstyle import __version__, images, runs
-from nstyle.config import deciding, identifying, to_yaml
+from nstyle.config import PATH_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.job import Plan, blank_course_of, build, picture_of, plan, row, run_together
 from nstyle.progress import Place, RunProgress
-from nstyle.scores import score
+from nstyle.scores import SCORES, score
 from nstyle.solver import STEP_PROGRAM
 from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
@@ -204,7 +204,10 @@ def _prepare(task: Task) -> _Run:
 def folder_of(config: DictConfig, planned: Plan) -> Path:
     """Returns the folder of a run, named by the hash of all that decides its result."""
     identity = runs.run_id(identifying(config), planned.digests)
-    stems = [Path(config[key]).stem for key in ("content", "style") if config[key] is not None]
+    named = [
+        [Path(file).stem for file in files(config, key) if file] for key in ("content", "style")
+    ]
+    stems = ["_".join(own) for own in named if own]
     return runs.run_folder(Path(config.runs_dir).expanduser(), stems, identity)
 
 
@@ -440,11 +443,22 @@ def _scored(config: DictConfig, folder: Path) -> bool:
 
 
 def _write_scores(folder: Path, planned: Plan) -> None:
-    pictures = (planned.content, planned.style)
-    content, style = (None if picture is None else picture.array for picture in pictures)
+    """Writes how a result scores; to several style pictures, the mean of each score by shares."""
+    image = images.load(folder / "result.png")
+    content = None if planned.content is None else planned.content.array
+    found = [score(image, content, picture.array) for picture in planned.styles]
+    found = found or [score(image, content, None)]
+    shares = planned.style_shares or (1.0,)
     runs.write_json(
-        folder / "scores.json", score(images.load(folder / "result.png"), content, style)
+        folder / "scores.json", {key: _mean([own[key] for own in found], shares) for key in SCORES}
     )
+
+
+def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return sum(share * value for share, value in zip(shares, known, strict=True))
 
 
 class _Interrupts:
@@ -500,10 +514,11 @@ def _signals() -> Iterator[None]:
 
 def _check_not_input(out: Path, config: DictConfig) -> None:
     """Refuses to write over a picture or weights that the run reads."""
-    inputs = [key for key in ("content", "style", "init", "weights") if config[key] is not None]
-    for key in inputs:
-        both = path_exists(config[key]) and path_exists(str(out))
-        if both and out.samefile(Path(config[key]).expanduser()):
+    read = [key for key in PATH_KEYS if key not in ("out", "runs_dir")]
+    inputs = [(key, file) for key in read for file in files(config, key) if file]
+    for key, file in inputs:
+        both = path_exists(file) and path_exists(str(out))
+        if both and out.samefile(Path(file).expanduser()):
             raise NstyleError(f"out: {out} is the run's own {key}; choose another name")
 
 

@@ -240,6 +240,12 @@ def is_random(loss: StyleLoss) -> bool:
     )
 
 
+def names_by_moments() -> str:
+    """Returns the losses that know nothing but moments, for a message."""
+    able = [name for name, kind in STYLE_LOSSES.items() if style_term(kind()).by_moments]
+    return f"{', '.join(able)}; mmd without the gaussian kernel"
+
+
 def style_term(
     loss: StyleLoss, normalization: str = "size", reduction: str = "sum", pixels: int = 1
 ) -> StyleTerm:
@@ -324,6 +330,25 @@ def moments(features: Features) -> Moments:
     mean = jnp.mean(points, axis=0)
     centred = points - mean
     return Moments(mean, matrix_product(centred.T, centred) / len(points))
+
+
+def guided_statistic(by: ByMoments, features: Features, guidance: Float[Array, "h w"]) -> Any:
+    """Returns the statistic of a region, as if it filled the picture.
+
+    For `GramMatrix` the guided Gram matrix of Gatys et al. 2017 (arXiv 1611.07865, equations 5 and
+    6), sum_i T_i^2 f_i f_i^T with sum_i T_i^2 = 1, times the number of positions; so that regions
+    of different extents compare with each other and with whole pictures.
+
+    Args:
+      by: the loss by moments.
+      features: of the whole picture.
+      guidance: T^2, what each position counts; sums to 1.
+    """
+    points, share = _points(features), guidance.reshape(-1, 1)
+    mean = jnp.sum(share * points, axis=0)
+    centred = points - mean
+    covariance = matrix_product((share * centred).T, centred)
+    return by.statistic(Moments(mean, covariance), len(points))
 
 
 def _as_they_are(found: Moments, _: int) -> Moments:
@@ -578,4 +603,19 @@ def check_style_loss(
         raise NstyleError(
             f"style_layers: style_loss={name} compares pairs of layers, {layers[0]} is one"
             " (give two or more, or style_loss=gram)"
+        )
+
+
+def check_guided(loss: StyleLoss, layers: tuple[str, ...]) -> None:
+    """Refuses regions where no style loss reads them.
+
+    Raises:
+      NstyleError: naming the losses that do.
+    """
+    if not layers:
+        raise NstyleError("content_mask: there are no style_layers that would see its regions")
+    if style_term(loss).by_moments is None:
+        raise NstyleError(
+            f"content_mask: style_loss={name_of(loss)} is not one of moments, which regions have"
+            f" (allowed: {names_by_moments()})"
         )

@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -315,6 +316,8 @@ def _settings(job: Sequence[str], swept: set[str]) -> dict[str, str]:
     """Returns the values of the swept keys, numbers short, files by their names without folders."""
 
     def short(key: str, value: str) -> str:
+        if key in PATH_KEYS and value.startswith("["):
+            return re.sub(r"[^,\[\]]*/", "", value)
         if key in PATH_KEYS:
             return Path(value.strip("'\"")).name
         try:

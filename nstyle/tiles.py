@@ -46,13 +46,19 @@ from nstyle.losses import (
     matrix_product,
     total_variation,
 )
-from nstyle.objective import Problem, Structure, Terms, style_term_of, weighted_total
+from nstyle.objective import (
+    Problem,
+    Structure,
+    Terms,
+    blended,
+    style_term_of,
+    weighted_total,
+)
 from nstyle.style_losses import (
-    STYLE_LOSSES,
     ByMoments,
     Moments,
     name_of,
-    style_term,
+    names_by_moments,
 )
 from nstyle.vgg import POOLINGS, Params, convolution, preprocess
 
@@ -195,7 +201,7 @@ def value_and_grad(
         content targets were made of, or a loss is not one of sums over positions.
     """
     check_losses(structure)
-    params, targets, weights, _ = problem
+    params, targets, weights = problem[:3]
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
         _check_target(layer, target, image.shape)
@@ -253,7 +259,7 @@ def style_targets(
         for sums, _ in _targets(alone, params, style, tile):
             for layer in sums.grams:
                 positions = math.prod(extent(layer, style.shape))
-                found[layer] = by.statistic(_moments(sums, layer, positions), positions)
+                found[layer] = (by.statistic(_moments(sums, layer, positions), positions),)
     return found
 
 
@@ -268,12 +274,14 @@ def check_losses(structure: Structure) -> None:
             "content_loss: memory and tile work with euclidean alone; the others compare positions"
             " or read statistics of the whole picture"
         )
+    if structure.content_weighted:
+        raise NstyleError("content_weight_map: memory and tile do not work with it yet")
+    if structure.guided:
+        raise NstyleError("content_mask: memory and tile do not work with regions yet")
     if structure.style_layers and style_term_of(structure).by_moments is None:
-        able = [name for name, kind in STYLE_LOSSES.items() if style_term(kind()).by_moments]
         raise NstyleError(
             f"style_loss: {name_of(structure.style_loss)} compares positions of the whole picture,"
-            f" which tiles cannot add up exactly (memory and tile work with {', '.join(able)}; mmd"
-            " without the gaussian kernel)"
+            f" which tiles cannot add up exactly (memory and tile work with {names_by_moments()})"
         )
 
 
@@ -432,13 +440,14 @@ def _terms(
     structure: Structure, problem: Problem, shape: tuple[int, ...], sums: _Sums
 ) -> tuple[Terms, _Slopes]:
     """Returns the terms, but for total variation, and their weighted derivatives."""
-    _, targets, weights, _ = problem
+    targets, weights = problem.targets, problem.weights
     terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {}, {})
     for layer in structure.style_layers:
         by, positions = _by_moments(structure, shape[0] * shape[1]), math.prod(extent(layer, shape))
 
         def term(found: Moments, by: ByMoments = by, n: int = positions, on: str = layer) -> Scalar:
-            return by.distance(by.statistic(found, n), targets.style[on])
+            own = by.statistic(found, n)
+            return blended(problem.blend, [by.distance(own, of) for of in targets.style[on]])
 
         found = _moments(sums, layer, positions)
         terms.style[layer], slope = jax.value_and_grad(term)(found)

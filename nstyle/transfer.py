@@ -96,6 +96,8 @@ def prepare(
 ) -> Problem:
     """Computes the targets and gathers all that the loss needs but the picture.
 
+    Of one style picture, compared as a whole; `job.build` has several, and regions.
+
     Args:
       structure: static part of the objective.
       params: weights of the network.
@@ -143,10 +145,13 @@ def content_target(
 
 @functools.partial(jax.jit, static_argnums=0)
 def style_target(
-    structure: Structure, params: Params, style: Float[Array, "h w 3"]
-) -> dict[str, Any]:
+    structure: Structure,
+    params: Params,
+    style: Float[Array, "h w 3"],
+    guidance: FeatureMaps | None = None,
+) -> dict[str, tuple[Any, ...]]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
-    return style_targets(structure, params, structure.value_range * style)
+    return style_targets(structure, params, structure.value_range * style, guidance)
 
 
 @functools.lru_cache(maxsize=64)

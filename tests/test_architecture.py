@@ -14,7 +14,7 @@ LAYERS = [
     {"losses"},
     {"style_losses", "content_losses"},
     {"vgg", "weights", "images"},
-    {"objective", "scores"},
+    {"objective", "scores", "guidance"},
     {"solver", "grouping", "tiles"},
     {"batch"},
     {"transfer", "rescaling"},

@@ -178,6 +178,12 @@ BAD = {
     "no threads": ["threads=0"],
     "negative time between checkpoints": ["checkpoint_every=-1"],
     "picture without a name": ["text.png"],
+    "shares for one style": ["style_blend=[7,3]"],
+    "one of several styles missing": ["style=[own.png,nowhere.jpg]"],
+    "regions of the style alone": ["style_mask=red"],
+    "no such region": ["content_mask=own.png", "style_mask=bluish"],
+    "photograph as mask": ["content_mask=own.png"],
+    "colours as weights": ["content_weight_map=own.png"],
 }
 
 

@@ -25,7 +25,8 @@ def small(pictures):
 def test_sizes_shrink_together_from_that_of_the_result(small):
     planned = plan(compose(**small))
     assert [size.shape for size in planned.sizes] == [(9, 12, 3), (18, 24, 3), (36, 48, 3)]
-    assert [size.style_shape for size in planned.sizes] == [(11, 11, 3), (22, 22, 3), (44, 44, 3)]
+    styles = [((side, side, 3),) for side in (11, 22, 44)]
+    assert [size.style_shapes for size in planned.sizes] == styles
     assert [size.steps for size in planned.sizes] == [4, 3, 4]  # 6, were there as many at the end
     assert planned.initial.array.shape == (9, 12, 3)
 

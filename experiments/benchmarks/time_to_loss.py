@@ -85,8 +85,8 @@ def main() -> None:
     config = compose(**pictures, size=options.size, init="noise", **settings)
     planned = plan(config)
     job = build(planned)
-    assert planned.content is not None and planned.style is not None
-    content, style = planned.content.array, planned.style.array
+    assert planned.content is not None
+    content, style = planned.content.array, planned.styles[0].array
     start = np.random.default_rng(0).random(content.shape, np.float32)
 
     evaluation = jax.jit(jax.value_and_grad(objective(job.structure), has_aux=True))
@@ -183,7 +183,7 @@ def torch_rivals(
     import torch
     from torch_objective import to_torch, torch_objective
 
-    params, _, loss_weights, _ = job.stages[-1].problem
+    params, _, loss_weights = job.stages[-1].problem[:3]
 
     def evaluated(function: Any) -> tuple[float, Any]:
         image = to_torch(start).requires_grad_()
