@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from nstyle import images, tiles, weights
+from nstyle import colour, images, tiles, weights
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
@@ -52,7 +52,7 @@ from nstyle.transfer import (
     objective,
     style_target,
 )
-from nstyle.vgg import Params
+from nstyle.vgg import POOLING_SCALES, Params, scale_pools
 
 #: Edge of the tiles that leave room for the solver's history, and its least length.
 _USUAL_TILE, _LEAST_HISTORY = 256, 5
@@ -83,6 +83,7 @@ class Network:
 
     sha256: str
     rescaled_for: str | None
+    pooling_scale: float
     pixels: str
     params: Params = field(compare=False, repr=False)
 
@@ -105,6 +106,7 @@ class Plan(NamedTuple):
       weights: the weights of the terms.
       content: the photograph, where the run has one.
       style: the painting, likewise.
+      recoloured: the painting as it is compared with, see `colour.recoloured`.
       sizes: from the coarsest to that of the result.
       initial: the first picture, of the coarsest size.
       method: the solver.
@@ -119,6 +121,7 @@ class Plan(NamedTuple):
     weights: LossWeights
     content: Picture | None
     style: Picture | None
+    recoloured: Picture | None
     sizes: tuple[Size, ...]
     initial: Picture
     method: Method
@@ -180,6 +183,8 @@ class Job(NamedTuple):
       initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
       method: the solver.
       detail: see `transfer.coarse_to_fine`.
+      photograph: whose chrominance the written pictures get, float32 (height, width, 3) in [0, 1];
+        None leaves them as they were optimised.
     """
 
     structure: Structure
@@ -187,6 +192,7 @@ class Job(NamedTuple):
     initial: jax.Array
     method: Method
     detail: Detail | None
+    photograph: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -262,6 +268,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         tv_kind=config.tv_kind,
         value_range=config.value_range,
         precision=config.precision,
+        luminance=config.colour in colour.OF_LUMINANCE,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
     )
@@ -284,6 +291,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     structure = structure_of(config, "torchvision")
     content = _content(config, structure, pictures)
     style = _style(config, structure, pictures, content)
+    recoloured = _recoloured(config.colour, style, content)
     shape = content.shape if content is not None else _texture_shape(config, style)
     asked = method(config)
     _check_memory(config, shape, _beside(asked, shape))
@@ -298,19 +306,21 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         config.network,
         config.pixels,
         config.pooling if config.rescale else None,
+        _pooling_scale(config),
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
     solver = _solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
-    initial = _initial(config, structure, sizes[0].shape, content, style)
+    initial = _initial(config, structure, sizes[0].shape, content, recoloured)
     check_size(structure, "init", initial.shape)
     return Plan(
         structure,
         network,
         _loss_weights(config, structure),
-        None if content is None else Picture.of(content),
-        None if style is None else Picture.of(style),
+        _known(content),
+        _known(style),
+        _known(recoloured),
         sizes,
         Picture.of(initial),
         solver,
@@ -318,6 +328,10 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         config.tolerance,
         (*_notes(config, network.pixels), *_history_notes(config, asked, solver)),
     )
+
+
+def _known(array: np.ndarray | None) -> Picture | None:
+    return None if array is None else Picture.of(array)
 
 
 def kind_of(planned: Plan) -> Kind:
@@ -371,7 +385,7 @@ def build(planned: Plan) -> Job:
 
     def stage(size: Size) -> Stage:
         shape, style_shape, steps, tile = size
-        content, style = planned.content, planned.style
+        content, style = planned.content, planned.recoloured
         targets = Targets(
             {} if content is None else _content_target(structure, network, content, shape, tile),
             {} if style is None else _style_target(structure, network, style, style_shape, tile),
@@ -386,6 +400,7 @@ def build(planned: Plan) -> Job:
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.method,
         Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
+        planned.content.array if structure.luminance and planned.content is not None else None,
     )
 
 
@@ -424,11 +439,31 @@ def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _network(
-    source: str, network: str, pixels: str | None, rescaled_for: str | None, stamp: Any
+    source: str,
+    network: str,
+    pixels: str | None,
+    rescaled_for: str | None,
+    pooling_scale: float,
+    stamp: Any,
 ) -> Network:
     loaded = weights.load(source, network, pixels)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
-    return Network(loaded.sha256, rescaled_for, loaded.pixels, jax.tree.map(jnp.asarray, params))
+    if pooling_scale != 1.0:
+        params = scale_pools(params, pooling_scale, network)
+    return Network(
+        loaded.sha256,
+        rescaled_for,
+        pooling_scale,
+        loaded.pixels,
+        jax.tree.map(jnp.asarray, params),
+    )
+
+
+def _pooling_scale(config: DictConfig) -> float:
+    """Returns the factor of pooled maps; none where filters are rescaled, which sets it."""
+    if config.pooling_scale is not None:
+        return float(config.pooling_scale)
+    return 1.0 if config.rescale else POOLING_SCALES[config.pooling]
 
 
 @functools.lru_cache(maxsize=32)
@@ -540,11 +575,15 @@ def blank_course_of(job: Job, stage: int) -> Course:
 
 
 def picture_of(moment: Moment, job: Job) -> np.ndarray:
-    """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1]."""
+    """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1].
+
+    Where the loss is of luminance, with the photograph's chrominance.
+    """
     image = moment.best_image()
     if image.shape != job.stages[-1].shape:
         image = jax.image.resize(image, job.stages[-1].shape, "cubic")
-    return np.asarray(image) / np.float32(job.structure.value_range)
+    picture = np.asarray(image) / np.float32(job.structure.value_range)
+    return picture if job.photograph is None else colour.with_chrominance(picture, job.photograph)
 
 
 def row(moment: Moment, job: Job) -> dict[str, float | int]:
@@ -618,12 +657,27 @@ def _style(
     needed = structure.style_layers or config.init == "style"
     if not needed and "style" not in given and config.style is None:
         return None
+    picture = _picture(config, "style", given, _style_size(config, content))
+    return images.rotate(picture, config.style_rotation) if config.style_rotation else picture
+
+
+def _style_size(config: DictConfig, content: np.ndarray | None) -> int | str:
     size = config.size if config.style_size is None else config.style_size
     if size == "content":
         if content is None:
             raise NstyleError("style_size: 'content' needs a content picture")
-        size = f"{content.shape[1]}x{content.shape[0]}"
-    return _picture(config, "style", given, size)
+        return f"{content.shape[1]}x{content.shape[0]}"
+    factor = images.parse_percent(size)
+    return size if factor is None else images.times(config.size, factor)
+
+
+def _recoloured(
+    way: str, style: np.ndarray | None, content: np.ndarray | None
+) -> np.ndarray | None:
+    """Returns the painting as it is compared with."""
+    if style is None or content is None:
+        return style
+    return colour.recoloured(style, content, way)
 
 
 def _texture_shape(config: DictConfig, style: np.ndarray | None) -> tuple[int, ...]:

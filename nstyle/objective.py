@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nstyle.colour import grey
 from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import BLOCKS, canonical, deepest, layer_names, stride
@@ -43,7 +44,7 @@ class Structure:
 
     Attributes:
       network: `vgg16` or `vgg19`.
-      pooling: `avg` or `max`.
+      pooling: a key of `vgg.POOLINGS`.
       pixels: the family of the weights, `torchvision` or `caffe`.
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
@@ -56,6 +57,7 @@ class Structure:
       value_range: the value of white in the picture that is optimised, 1 or 255; total variation
         and the solver's step are in these units.
       precision: of the network, a key of `vgg.PRECISIONS`; losses are float32.
+      luminance: whether all terms are of the pictures' luminance alone, see `colour.grey`.
 
     Raises:
       NstyleError: a value is not one of those allowed, or a layer is named twice.
@@ -72,6 +74,7 @@ class Structure:
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
     precision: str = "float32"
+    luminance: bool = False
     content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
 
@@ -152,6 +155,11 @@ class Terms(NamedTuple):
     tv: Scalar
 
 
+def seen(structure: Structure, image: Image) -> Image:
+    """Returns what the loss sees of a picture: all of it, or its luminance."""
+    return grey(image) if structure.luminance else image
+
+
 def features_of(
     structure: Structure, params: Params, image: Image, layers: tuple[str, ...]
 ) -> FeatureMaps:
@@ -171,14 +179,15 @@ def features_of(
 
 def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:
     """Returns the features of the content picture, in [0, `value_range`], by content layer."""
-    return features_of(structure, params, content, structure.content_layers)
+    return features_of(structure, params, seen(structure, content), structure.content_layers)
 
 
 def style_targets(structure: Structure, params: Params, style: Image) -> dict[str, Any]:
     """Returns the statistics of the style picture, in [0, `value_range`], by style layer."""
-    features = features_of(structure, params, style, structure.style_layers)
+    features = features_of(structure, params, seen(structure, style), structure.style_layers)
     term = style_term_of(structure)
-    return {layer: term.statistic(seen) for layer, seen in _observed(structure, features).items()}
+    found = _observed(structure, features)
+    return {layer: term.statistic(observation) for layer, observation in found.items()}
 
 
 def style_term_of(structure: Structure, pixels: int = 1) -> StyleTerm:
@@ -204,10 +213,11 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
         content layers.
       problem: weights of the network, targets, weights of the terms.
     """
+    image = seen(structure, image)
     features = features_of(structure, problem.params, image, structure.layers)
     targets, weights = problem.targets, problem.weights
     content = content_term(structure.content_loss, structure.content_reduction)
-    seen = _observed(structure, features)
+    own = _observed(structure, features)
     style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
     key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
     terms = Terms(
@@ -216,10 +226,10 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
             for layer in structure.content_layers
         },
         style={
-            layer: style.distance(seen[layer], targets.style[layer], key)
+            layer: style.distance(own[layer], targets.style[layer], key)
             for layer in structure.style_layers
         },
-        tv=total_variation(image, structure.tv_kind),
+        tv=total_variation(image, structure.tv_kind, structure.value_range),
     )
     return weighted_total(terms, weights), terms
 
