@@ -70,6 +70,9 @@ PROGRAM_BYTES = 700 * 2**20
 #: Copies of a tile's features that exist at a time, measured: inputs, outputs, XLA's temporaries.
 TILE_COPIES = 7
 
+#: More of them with L2 pooling, where a block's features are kept up to its pool.
+L2_COPIES = 2
+
 #: Memory taken over memory in use, measured with glibc.
 HEADROOM = 1.05
 
@@ -348,7 +351,8 @@ def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     rows, columns = (edge + 2 * part.halo for edge in part.tile)
     inputs = kernel_shape(first, part.structure.network)[2]
     band = 4 * inputs * rows * (extent(first, shape)[1] + columns)
-    return TILE_COPIES * 4 * width(first) * rows * columns + band
+    copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
+    return copies * 4 * width(first) * rows * columns + band
 
 
 def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:
