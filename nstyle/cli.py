@@ -28,7 +28,9 @@ Settings are written name=value, in any order:
              save_every=50                        also save a picture every 50 steps
   look       style_weight=1e5 content_weight=1    more style, or more photograph
              tv_weight=0                          more than 0 smooths
-             pooling=avg | max
+             pooling=avg | max | l2
+             colour=luminance | cholesky          keeps the photograph's colours; or square_root,
+                                                  histogram, matched_luminance
              style_layers=[conv1_1,conv2_1]       block1_conv1 is read as conv1_1
              content_layers=[conv4_2]
   losses     style_loss={style_losses}

@@ -24,10 +24,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from nstyle.colour import COLOURS
 from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
-from nstyle.images import SIDES, parse_size
+from nstyle.images import SIDES, parse_percent, parse_size
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
 from nstyle.style_losses import STYLE_LOSSES, StyleLoss
@@ -117,11 +118,14 @@ class Config:
     size: Any = MISSING
     size_side: str = MISSING
     style_size: Any = MISSING
+    style_rotation: float = MISSING
+    colour: str = MISSING
 
     network: str = MISSING
     weights: str = MISSING
     pixels: str | None = MISSING
     pooling: str = MISSING
+    pooling_scale: float | None = MISSING
     precision: str = MISSING
     rescale: bool = MISSING
     tuned_network: str | None = MISSING
@@ -425,8 +429,14 @@ def check(config: DictConfig) -> None:
         _check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
     _check_any_weight(values)
     parse_size(values["size"])
-    if values["style_size"] not in (None, "content"):
-        parse_size(values["style_size"])
+    _check_style_picture(values)
+    if values["pooling_scale"] is not None:
+        _check_number("pooling_scale", values["pooling_scale"], 1e-3, 1e3)
+        if values["rescale"]:
+            raise NstyleError(
+                f"pooling_scale: {values['pooling_scale']} with rescale=true, which sets the scale"
+                " of every filter after the pools; give one of the two"
+            )
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
     content_loss(config)
@@ -452,6 +462,24 @@ def _check_pictures(values: dict[str, Any]) -> None:
     ):
         if given and values["content_mask"] is None:
             raise NstyleError(f"{key}: needs a content_mask, whose regions it is for")
+
+
+def _check_style_picture(values: dict[str, Any]) -> None:
+    size, rotation, colour = (values[key] for key in ("style_size", "style_rotation", "colour"))
+    if size not in (None, "content") and parse_percent(size) is None:
+        parse_size(size)
+    _check_number("style_rotation", rotation, -360.0, 360.0)
+    if rotation and size == "content":
+        raise NstyleError(
+            f"style_rotation: {rotation:g} degrees cut the style picture, which style_size=content"
+            " wants to have exactly the content's size"
+        )
+    check_choice("colour", colour, COLOURS)
+    for key in ("content_layers", "style_layers"):
+        if colour != "none" and not values[key]:
+            raise NstyleError(
+                f"colour: {colour} is between a photograph and a painting, and {key} is empty here"
+            )
 
 
 def _check_batch(batch: Any) -> None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig
 
-from nstyle import images, tiles, weights
+from nstyle import colour, images, tiles, weights
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
@@ -56,7 +56,7 @@ from nstyle.transfer import (
     objective,
     style_target,
 )
-from nstyle.vgg import Params
+from nstyle.vgg import POOLING_SCALES, Params, scale_pools
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ class Network:
 
     sha256: str
     rescaled_for: str | None
+    pooling_scale: float
     pixels: str
     params: Params = field(compare=False, repr=False)
 
@@ -114,7 +115,8 @@ class Plan(NamedTuple):
       network: the weights of the network.
       weights: the weights of the terms.
       content: the photograph, where the run has one.
-      styles: the paintings; none where the run needs none.
+      styles: the paintings, as given; none where the run needs none.
+      recoloured: the paintings as they are compared with, see `colour.recoloured`.
       blend: see `objective.Problem`.
       guide: the regions of result and paintings, where the run has them.
       content_map: weights of the content term, of any size, likewise.
@@ -132,6 +134,7 @@ class Plan(NamedTuple):
     weights: LossWeights
     content: Picture | None
     styles: tuple[Picture, ...]
+    recoloured: tuple[Picture, ...]
     blend: tuple[float, ...]
     guide: Guide | None
     content_map: Picture | None
@@ -220,6 +223,8 @@ class Job(NamedTuple):
       initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
       method: the solver.
       detail: see `transfer.coarse_to_fine`.
+      photograph: whose chrominance the written pictures get, float32 (height, width, 3) in [0, 1];
+        None leaves them as they were optimised.
     """
 
     structure: Structure
@@ -227,6 +232,7 @@ class Job(NamedTuple):
     initial: jax.Array
     method: Method
     detail: Detail | None
+    photograph: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -307,6 +313,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         tv_kind=config.tv_kind,
         value_range=config.value_range,
         precision=config.precision,
+        luminance=config.colour in colour.OF_LUMINANCE,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
     )
@@ -329,6 +336,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     structure = structure_of(config, "torchvision")
     content = _content(config, structure, pictures)
     styles = _styles(config, structure, pictures, content)
+    recoloured = [_recoloured(config.colour, style, content) for style in styles]
     shape = content.shape if content is not None else _texture_shape(config, styles)
     asked = method(config)
     _check_memory(config, shape, _beside(asked, shape))
@@ -346,6 +354,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         config.network,
         config.pixels,
         config.pooling if config.rescale else None,
+        _pooling_scale(config),
         _stamp(config.weights),
     )
     structure = dataclasses.replace(
@@ -355,14 +364,15 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     )
     solver = _solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, [style.shape for style in styles], guide, solver)
-    initial = _initial(config, structure, sizes[0].shape, content, styles)
+    initial = _initial(config, structure, sizes[0].shape, content, recoloured)
     check_size(structure, "init", initial.shape)
     return Plan(
         structure,
         network,
         _loss_weights(config, structure),
         None if content is None else Picture.of(content),
-        tuple(Picture.of(style) for style in styles),
+        tuple(map(Picture.of, styles)),
+        tuple(map(Picture.of, recoloured)),
         _blend(config, guide, max(1, len(styles))),
         guide,
         content_map,
@@ -440,7 +450,7 @@ def build(planned: Plan) -> Job:
     def style_targets(size: Size, scale: float) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
         for number, (style, shape) in enumerate(
-            zip(planned.styles, size.style_shapes, strict=True)
+            zip(planned.recoloured, size.style_shapes, strict=True)
         ):
             if guide is None or guide.is_whole(number):
                 own = _style_target(structure, network, style, shape, size.tile)
@@ -478,6 +488,7 @@ def build(planned: Plan) -> Job:
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.method,
         Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
+        planned.content.array if structure.luminance and planned.content is not None else None,
     )
 
 
@@ -546,11 +557,31 @@ def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _network(
-    source: str, network: str, pixels: str | None, rescaled_for: str | None, stamp: Any
+    source: str,
+    network: str,
+    pixels: str | None,
+    rescaled_for: str | None,
+    pooling_scale: float,
+    stamp: Any,
 ) -> Network:
     loaded = weights.load(source, network, pixels)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
-    return Network(loaded.sha256, rescaled_for, loaded.pixels, jax.tree.map(jnp.asarray, params))
+    if pooling_scale != 1.0:
+        params = scale_pools(params, pooling_scale, network)
+    return Network(
+        loaded.sha256,
+        rescaled_for,
+        pooling_scale,
+        loaded.pixels,
+        jax.tree.map(jnp.asarray, params),
+    )
+
+
+def _pooling_scale(config: DictConfig) -> float:
+    """Returns the factor of pooled maps; none where filters are rescaled, which sets it."""
+    if config.pooling_scale is not None:
+        return float(config.pooling_scale)
+    return 1.0 if config.rescale else POOLING_SCALES[config.pooling]
 
 
 @functools.lru_cache(maxsize=32)
@@ -663,11 +694,15 @@ def blank_course_of(job: Job, stage: int) -> Course:
 
 
 def picture_of(moment: Moment, job: Job) -> np.ndarray:
-    """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1]."""
+    """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1].
+
+    Where the loss is of luminance, with the photograph's chrominance.
+    """
     image = moment.best_image()
     if image.shape != job.stages[-1].shape:
         image = jax.image.resize(image, job.stages[-1].shape, "cubic")
-    return np.asarray(image) / np.float32(job.structure.value_range)
+    picture = np.asarray(image) / np.float32(job.structure.value_range)
+    return picture if job.photograph is None else colour.with_chrominance(picture, job.photograph)
 
 
 def row(moment: Moment, job: Job) -> dict[str, float | int]:
@@ -745,12 +780,25 @@ def _styles(
     needed = structure.style_layers or config.init == "style"
     if not needed and "style" not in given and config.style is None:
         return []
+    found = _pictures(config, "style", given, _style_size(config, content))
+    if not config.style_rotation:
+        return found
+    return [images.rotate(picture, config.style_rotation) for picture in found]
+
+
+def _style_size(config: DictConfig, content: np.ndarray | None) -> int | str:
     size = config.size if config.style_size is None else config.style_size
     if size == "content":
         if content is None:
             raise NstyleError("style_size: 'content' needs a content picture")
-        size = f"{content.shape[1]}x{content.shape[0]}"
-    return _pictures(config, "style", given, size)
+        return f"{content.shape[1]}x{content.shape[0]}"
+    factor = images.parse_percent(size)
+    return size if factor is None else images.times(config.size, factor)
+
+
+def _recoloured(way: str, style: np.ndarray, content: np.ndarray | None) -> np.ndarray:
+    """Returns a painting as it is compared with."""
+    return style if content is None else colour.recoloured(style, content, way)
 
 
 def _texture_shape(config: DictConfig, styles: Sequence[np.ndarray]) -> tuple[int, ...]:
@@ -796,6 +844,11 @@ def _guide(
         None if mask is None else _labels("style_mask", mask, own)
         for mask, own in zip(masks, _own_shapes(config, given, "style"), strict=True)
     ]
+    if config.style_rotation and any(labels and labels.numbers.size > 1 for labels in styles):
+        raise NstyleError(
+            f"style_rotation: {config.style_rotation:g} degrees turn the style picture, but not its"
+            " style_mask (turn both files instead)"
+        )
     content = _labels("content_mask", config.content_mask, like[0])
     return Guide(content, tuple(styles), config.mask_softness)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nstyle.colour import grey
 from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import BLOCKS, canonical, deepest, layer_names, stride
@@ -46,7 +47,7 @@ class Structure:
 
     Attributes:
       network: `vgg16` or `vgg19`.
-      pooling: `avg` or `max`.
+      pooling: a key of `vgg.POOLINGS`.
       pixels: the family of the weights, `torchvision` or `caffe`.
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
@@ -62,6 +63,7 @@ class Structure:
       value_range: the value of white in the picture that is optimised, 1 or 255; total variation
         and the solver's step are in these units.
       precision: of the network, a key of `vgg.PRECISIONS`; losses are float32.
+      luminance: whether all terms are of the pictures' luminance alone, see `colour.grey`.
 
     Raises:
       NstyleError: a value is not one of those allowed, or a layer is named twice.
@@ -78,6 +80,7 @@ class Structure:
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
     precision: str = "float32"
+    luminance: bool = False
     content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
     regions: tuple[int | None, ...] = (None,)
@@ -183,6 +186,11 @@ class Terms(NamedTuple):
     tv: Scalar
 
 
+def seen(structure: Structure, image: Image) -> Image:
+    """Returns what the loss sees of a picture: all of it, or its luminance."""
+    return grey(image) if structure.luminance else image
+
+
 def features_of(
     structure: Structure, params: Params, image: Image, layers: tuple[str, ...]
 ) -> FeatureMaps:
@@ -202,7 +210,7 @@ def features_of(
 
 def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:
     """Returns the features of the content picture, in [0, `value_range`], by content layer."""
-    return features_of(structure, params, content, structure.content_layers)
+    return features_of(structure, params, seen(structure, content), structure.content_layers)
 
 
 def style_targets(
@@ -213,16 +221,16 @@ def style_targets(
     Those of the whole picture, one; or where there is a guidance, as in `Problem`, of each region.
     Of several pictures they are joined in the order of `Structure.regions`.
     """
-    features = features_of(structure, params, style, structure.style_layers)
+    features = features_of(structure, params, seen(structure, style), structure.style_layers)
     by_layer = _observed(structure, features)
     term = style_term_of(structure)
     if guidance is None:
-        return {layer: (term.statistic(seen),) for layer, seen in by_layer.items()}
+        return {layer: (term.statistic(own),) for layer, own in by_layer.items()}
     by = term.by_moments
     assert by is not None, "a structure with regions has checked its loss"
     return {
-        layer: tuple(guided_statistic(by, seen, region) for region in guidance[layer])
-        for layer, seen in by_layer.items()
+        layer: tuple(guided_statistic(by, own, region) for region in guidance[layer])
+        for layer, own in by_layer.items()
     }
 
 
@@ -249,9 +257,10 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
         content layers.
       problem: weights of the network, targets, weights of the terms.
     """
+    image = seen(structure, image)
     features = features_of(structure, problem.params, image, structure.layers)
     targets, weights = problem.targets, problem.weights
-    seen = _observed(structure, features)
+    by_layer = _observed(structure, features)
     style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
     key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
 
@@ -262,10 +271,12 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
 
     def distance(layer: str, target: Any, region: int | None) -> Scalar:
         if region is None:
-            return style.distance(seen[layer], target, key)
+            return style.distance(by_layer[layer], target, key)
         assert style.by_moments is not None and problem.guidance
-        found = guided_statistic(style.by_moments, seen[layer], problem.guidance[layer][region])
-        return style.by_moments.distance(found, target)
+        statistic = guided_statistic(
+            style.by_moments, by_layer[layer], problem.guidance[layer][region]
+        )
+        return style.by_moments.distance(statistic, target)
 
     def style_of(layer: str) -> Scalar:
         pairs = zip(targets.style[layer], structure.regions, strict=True)
@@ -274,7 +285,7 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     terms = Terms(
         content={layer: content_of(layer) for layer in structure.content_layers},
         style={layer: style_of(layer) for layer in structure.style_layers},
-        tv=total_variation(image, structure.tv_kind),
+        tv=total_variation(image, structure.tv_kind, structure.value_range),
     )
     return weighted_total(terms, weights), terms
 

@@ -48,7 +48,7 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
 
     Args:
       weights: a weight set.
-      pooling: `avg` or `max`; deeper layers depend on it.
+      pooling: a key of `vgg.POOLINGS`; deeper layers depend on it.
 
     Returns:
       Layer name -> float32 array (channels,).

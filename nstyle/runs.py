@@ -46,6 +46,7 @@ _DECIDING_MODULES = (
     "losses",
     "style_losses",
     "content_losses",
+    "colour",
     "vgg",
     "tiles",
     "weights",

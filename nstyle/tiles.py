@@ -11,7 +11,8 @@ read with a halo of one position for every convolution, so tiles overlap by next
    al. 2016, arXiv 1604.06174) and pulls the cotangents back to its block's input.
 
 Past the last layer with a loss of its own, a block's backward pass needs no features, only where
-ReLU and pool let values through: one bit for each value, kept from the forward pass.
+ReLU and pool let values through: one bit for each value, kept from the forward pass. Not so with L2
+pooling, whose slope is of the features: there all of a block's are computed again.
 
 A tile reads zeros beyond the border, and every layer's features are set to zero there, which is
 what the padding of a convolution over the whole picture amounts to. So all tiles of a block have
@@ -32,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from nstyle.colour import grey
 from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
 from nstyle.layers import block, deepest, extent, kernel_shape, needed, width
@@ -74,6 +76,9 @@ PROGRAM_BYTES = 700 * 2**20
 #: Copies of a tile's features that exist at a time, measured: inputs, outputs, XLA's temporaries.
 TILE_COPIES = 7
 
+#: More of them with L2 pooling, where a block's features are kept up to its pool.
+L2_COPIES = 2
+
 #: Memory taken over memory in use, measured with glibc.
 HEADROOM = 1.05
 
@@ -100,7 +105,9 @@ class _Block(NamedTuple):
 
     @property
     def recomputed(self) -> tuple[str, ...]:
-        """The layers up to the last one with a loss: the backward pass needs their features."""
+        """The layers whose features the backward pass needs, as a rule to the last with a loss."""
+        if self.structure.pooling == "l2" and self.pools:  # its slope depends on what it pools
+            return self.layers
         losses = [i for i, name in enumerate(self.layers, 1) if name in self.structure.layers]
         return self.layers[: max(losses, default=0)]
 
@@ -201,6 +208,11 @@ def value_and_grad(
         content targets were made of, or a loss is not one of sums over positions.
     """
     check_losses(structure)
+    if structure.luminance:
+        image, pull = jax.vjp(grey, jnp.asarray(image))
+        alone = dataclasses.replace(structure, luminance=False)
+        found, cotangent = value_and_grad(alone, image, problem, tile)
+        return found, np.asarray(pull(jnp.asarray(cotangent))[0])
     params, targets, weights = problem[:3]
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
@@ -223,7 +235,7 @@ def value_and_grad(
         below = above if inputs else np.empty_like(above)
         _backward(part, params, above, below, content, slopes, gates.pop(), cotangent)
         cotangent = below
-    tv, tv_gradient = _total_variation(structure.tv_kind, image, weights.tv)
+    tv, tv_gradient = _total_variation(structure.tv_kind, structure.value_range, image, weights.tv)
     cotangent += np.asarray(tv_gradient)
     terms = terms._replace(tv=tv)
     return (weighted_total(terms, weights), terms), cotangent
@@ -347,7 +359,8 @@ def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     rows, columns = (edge + 2 * part.halo for edge in part.tile)
     inputs = kernel_shape(first, part.structure.network)[2]
     band = 4 * inputs * rows * (extent(first, shape)[1] + columns)
-    return TILE_COPIES * 4 * width(first) * rows * columns + band
+    copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
+    return copies * 4 * width(first) * rows * columns + band
 
 
 def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:
@@ -391,6 +404,7 @@ def _targets(
 ) -> Iterator[tuple[_Sums, _Maps]]:
     """Runs the network block by block as far as the structure's layers go."""
     inputs = np.asarray(image, np.float32)
+    inputs = grey(inputs) if structure.luminance else inputs
     for part in _blocks(structure, image.shape, tile):
         sums, maps = _forward(part, params, inputs, None)
         yield sums, maps
@@ -471,9 +485,11 @@ def _content_share(reduction: str, shape: tuple[int, ...]) -> Scalar:
     return jax.grad(CONTENT_REDUCTIONS[reduction])(jnp.zeros(shape))[0, 0, 0]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _total_variation(kind: str, image: Image, weight: Scalar) -> tuple[Scalar, Image]:
-    value, gradient = jax.value_and_grad(total_variation)(image, kind)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _total_variation(
+    kind: str, value_range: float, image: Image, weight: Scalar
+) -> tuple[Scalar, Image]:
+    value, gradient = jax.value_and_grad(total_variation)(image, kind, value_range)
     return value, weight * gradient
 
 

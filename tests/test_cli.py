@@ -276,7 +276,7 @@ def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
     process = command(*given, "pooling=mean", folder=tmp_path)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, max)"]
+    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, max, l2)"]
 
 
 def test_a_run_loads_no_library_before_it_needs_it():

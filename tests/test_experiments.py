@@ -19,6 +19,7 @@ EXTRA_FILES = {
     "rounds": {"rounds.csv", "rounds.png"},
 }
 CELLS = {"figure1": 10, "figure2": 3, "figure3": 20, "pooling": 8, "init": 8, "rounds": 4}
+CELLS |= {"colour": 6, "strokes": 6}
 
 
 def figure(name, folder, pictures, *settings):

@@ -252,6 +252,10 @@ REFUSED = [
         "content_mask: memory and tile",
     ),
     (
+        {"content_mask": "content_mask.png", "style_mask": "style_mask.png", "style_rotation": 9},
+        "style_rotation: 9 degrees turn the style picture, but not its style_mask",
+    ),
+    (
         {"content_mask": "content_mask.png", "style_loss": "nnst"},
         "content_mask: style_loss=nnst is not one of moments",
     ),

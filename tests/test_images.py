@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from nstyle import images
@@ -209,3 +211,49 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name):
 def test_wrong_sizes_are_refused(size):
     with pytest.raises(NstyleError, match="is no size"):
         images.parse_size(size)
+
+
+@settings(max_examples=40, deadline=None)
+@given(width=st.integers(8, 60), height=st.integers(8, 60), degrees=st.floats(-360, 360, width=32))
+def test_a_turned_picture_has_no_empty_corner_and_is_as_large_as_can_be(width, height, degrees):
+    """White stays white; the area is within pixels of the best of all widths and heights."""
+    found = images.rotate(np.ones((height, width, 3), np.float32), degrees)
+    assert (found == 1).all()
+    cosine, sine = abs(np.cos(np.radians(degrees))), abs(np.sin(np.radians(degrees)))
+    columns = np.linspace(0.01, width + height, 2000)
+    # An upright rectangle lies inside where its own extent along both sides of the turned one does.
+    inside = columns * cosine <= width, columns * sine <= height
+    rows = np.minimum(
+        (width - columns * cosine) / max(sine, 1e-9), (height - columns * sine) / max(cosine, 1e-9)
+    )
+    best = np.max(np.where(inside[0] & inside[1], columns * np.minimum(rows, 1e3), 0))
+    assert found.shape[0] * found.shape[1] > best - sum(found.shape[:2]) - 3
+
+
+def test_quarter_turns_are_exact_and_anticlockwise(random):
+    image = images.to_float(images.to_pillow(random.random((7, 10, 3))))
+    for turns in range(-3, 5):
+        np.testing.assert_array_equal(images.rotate(image, 90 * turns), np.rot90(image, turns))
+
+
+def test_a_turned_wave_has_the_angle_asked_for():
+    """A wave along x, turned: its phase at each position is that of a wave along the angle."""
+    rows, columns = np.indices((90, 120)) - np.array([44.5, 59.5])[:, None, None]
+    wave = 0.5 + 0.4 * np.sin(columns / 5)
+    turned = images.rotate(np.repeat(wave[..., None], 3, axis=2), 30)[..., 0]
+    height, width = turned.shape
+    rows, columns = np.indices(turned.shape) - np.array([height - 1, width - 1])[:, None, None] / 2
+    along = columns * np.cos(np.radians(30)) - rows * np.sin(np.radians(30))
+    np.testing.assert_allclose(turned, 0.5 + 0.4 * np.sin(along / 5), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "percent", "expected"),
+    [(512, "50%", 256), ("640x480", "25%", "160x120"), (100, "150.5%", 150), (3, "1%", 1)],
+)
+def test_a_size_in_percent(size, percent, expected):
+    assert images.times(size, images.parse_percent(percent)) == expected
+
+
+def test_other_sizes_are_no_percent():
+    assert [images.parse_percent(size) for size in (50, "50", "640x480", "content")] == [None] * 4

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -44,6 +45,10 @@ def tv_reference(image, kind):
             return (dx**2).mean() + (dy**2).mean()
         case "l1":
             return np.abs(dx).sum() + np.abs(dy).sum()
+    slopes = np.hypot(dx[:-1], dy[:, :-1])
+    if kind == "isotropic":
+        return (np.hypot(slopes, 1 / 255) - 1 / 255).sum()
+    return scipy.special.huber(0.05, slopes).sum() / 0.05
 
 
 @pytest.mark.parametrize("reduction", losses.CONTENT_REDUCTIONS)
@@ -121,12 +126,22 @@ def test_total_variation_equals_numpy(kind, data, height, width):
         ("half_squared", 3 * (7 * 6 + 8 * 5) / 2),
         ("mean_squared", 2.0),
         ("l1", 3 * (7 * 6 + 8 * 5)),
+        ("isotropic", 3 * 7 * 5 * ((2 + 1 / 255**2) ** 0.5 - 1 / 255)),
+        ("huber", 3 * 7 * 5 * (2**0.5 - 0.025)),
     ],
 )
 def test_total_variation_of_a_checkerboard(kind, expected):
     board = np.indices((8, 6)).sum(axis=0) % 2
     image = jnp.asarray(np.repeat(board[..., None], 3, axis=2), jnp.float32)
     np.testing.assert_allclose(losses.total_variation(image, kind), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "huber"])
+def test_where_total_variation_bends_is_in_parts_of_white(kind, random):
+    """So that it is the same function of the picture on either scale, but for the unit."""
+    image = jnp.asarray(0.3 + 0.1 * random.random((5, 6, 3)), jnp.float32)
+    on_255 = losses.total_variation(255 * image, kind, 255.0)
+    np.testing.assert_allclose(on_255, 255 * losses.total_variation(image, kind), rtol=1e-4)
 
 
 def every_loss():

@@ -125,6 +125,7 @@ def test_reductions_of_recipes(recipe, params, random):
         ("max", (), ("conv1_2", "conv3_1")),
         ("avg", ("conv2_1", "conv1_1"), ("conv2_1",)),
         ("avg", ("conv1_1",), ()),
+        ("l2", ("conv2_2",), ("conv1_1", "conv3_1")),
     ],
 )
 def test_layer_sets(pooling, content, style, params, random):
@@ -150,6 +151,18 @@ def test_any_size_tile_and_layers(data, params):
     check(structure, image, problem, data.draw(st.integers(4, 40)))
 
 
+def test_luminance_alone(params, random):
+    """The gradient is a colour's share of luminance; so are the targets."""
+    structure = Structure(
+        luminance=True, content_layers=("conv2_1",), style_layers=("conv1_1",), tv_kind="huber"
+    )
+    image, problem = problem_of(structure, params["vgg16"], (30, 26), random)
+    check(structure, image, problem, tile=12)
+    found = tiles.content_targets(structure, params["vgg16"], image, 12)["conv2_1"]
+    expected = content_targets(structure, params["vgg16"], jnp.asarray(image))["conv2_1"]
+    assert difference(found, expected) < TOLERANCE
+
+
 def test_max_pooling_of_ties(params, random):
     """In a flat picture all values of a window are alike; the gradient takes the same one."""
     structure = Structure(pooling="max", content_layers=(), style_layers=("conv2_1",))
@@ -158,7 +171,7 @@ def test_max_pooling_of_ties(params, random):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("pooling", ["avg", "max", "l2"])
 def test_a_larger_picture(pooling, params, random):
     structure = Structure(pooling=pooling)
     image, problem = problem_of(structure, params["vgg16"], (389, 517), random)

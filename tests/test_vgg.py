@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nstyle import vgg
+from nstyle import rescaling, vgg
 from nstyle.layers import kernel_shape, layer_names
 
 SAMPLES = 2000
@@ -23,7 +23,7 @@ def random_vgg19():
     return params
 
 
-@pytest.mark.parametrize("pooling", vgg.POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("network", ["vgg16", "vgg19"])
 def test_every_layer_equals_pytorch(network, pooling, vgg16, torch_reference):
     """Relative error, the norm of the difference over the norm, at most 1e-5."""
@@ -41,6 +41,52 @@ def test_every_layer_equals_pytorch(network, pooling, vgg16, torch_reference):
         ]
         error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
         assert error < 1e-5, layer
+
+
+def windows(features):
+    """The values that each 2 x 2 pool sees, on the last axis, without an odd row or column."""
+    height, width, channels = features.shape
+    even = np.asarray(features, np.float64)[: height // 2 * 2, : width // 2 * 2]
+    parts = even.reshape(height // 2, 2, width // 2, 2, channels)
+    return parts.transpose(0, 2, 4, 1, 3).reshape(height // 2, width // 2, channels, 4)
+
+
+def test_l2_pool_equals_numpy_and_has_a_slope_at_zero(random):
+    x = np.maximum(random.normal(size=(7, 8, 3)), 0).astype(np.float32)
+    x[:4, :4] = 0
+    found = vgg.POOLINGS["l2"](jnp.asarray(x))
+    np.testing.assert_allclose(found, np.sqrt((windows(x) ** 2).mean(-1)), rtol=1e-6)
+    slopes = jax.grad(lambda x: vgg.POOLINGS["l2"](x).sum())(jnp.asarray(x))
+    assert np.isfinite(slopes).all()
+    roots = np.repeat(np.repeat(found, 2, axis=0), 2, axis=1)
+    safe = np.where(roots, roots, 1)
+    np.testing.assert_allclose(slopes[:6], x[:6] / safe / 4, rtol=1e-5)
+
+
+def test_weights_of_scaled_pools_are_a_network_whose_pools_are_scaled(vgg16, random, monkeypatch):
+    image = jnp.asarray(random.random((16, 16, 3)), jnp.float32)
+    options = {"network": "vgg16", "layers": ("conv1_2", "conv3_1"), "pixels": "torchvision"}
+    params = vgg.scale_pools(vgg16.params, 1.7, "vgg16")
+    found = vgg.vgg_features(params, image, pooling="l2", **options)
+    scaled = {"scaled": lambda x, pool=vgg.POOLINGS["l2"]: 1.7 * pool(x)}
+    monkeypatch.setattr(vgg, "POOLINGS", scaled)
+    expected = vgg.vgg_features(vgg16.params, image, pooling="scaled", **options)
+    for layer, feature in expected.items():
+        np.testing.assert_allclose(found[layer], feature, rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_scale_of_l2_is_as_measured_on_photographs(vgg16, monkeypatch):
+    """Mean of max pooling's maps over that of L2 pooling's, in the geometric mean of four pools."""
+    monkeypatch.setattr(rescaling, "SIDE", 96)
+    layers = ("conv1_2", "conv2_2", "conv3_3", "conv4_3")
+    options = {"network": "vgg16", "pooling": "max", "pixels": "torchvision", "layers": layers}
+    ratios = []
+    for picture in rescaling.photographs()[::3]:
+        for feature in vgg.vgg_features(vgg16.params, jnp.asarray(picture), **options).values():
+            seen = windows(feature)
+            ratios.append(seen.max(-1).mean() / np.sqrt((seen**2).mean(-1)).mean())
+    measured = np.exp(np.mean(np.log(ratios)))
+    np.testing.assert_allclose(measured, vgg.POOLING_SCALES["l2"], rtol=0.03)
 
 
 def test_only_the_layers_asked_for_and_no_deeper(vgg16):
@@ -74,7 +120,7 @@ def test_preprocess_of_both_families():
         np.testing.assert_allclose(zero, 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", vgg.POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max", pytest.param("l2", marks=pytest.mark.slow)])
 def test_rescaling_divides_features_by_their_mean_activation(pooling, vgg16, torch_reference):
     options = {"network": "vgg16", "pooling": pooling, "pixels": "torchvision"}
     images = [
