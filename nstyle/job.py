@@ -27,11 +27,13 @@ from nstyle.config import (
     content_loss,
     method,
     parse_memory,
+    smoothing,
     style_loss,
 )
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.layers import gradient_flops
+from nstyle.networks import Params
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
@@ -52,7 +54,6 @@ from nstyle.transfer import (
     objective,
     style_target,
 )
-from nstyle.vgg import Params
 
 #: Edge of the tiles that leave room for the solver's history, and its least length.
 _USUAL_TILE, _LEAST_HISTORY = 256, 5
@@ -249,7 +250,11 @@ def stylize(
 
 
 def structure_of(config: DictConfig, pixels: str) -> Structure:
-    """Returns the static part of the settings; `pixels` is the family of the weights."""
+    """Returns the static part of the settings; `pixels` is the family of the weights.
+
+    Raises:
+      NstyleError: a name is not one of those allowed.
+    """
     return Structure(
         network=config.network,
         pooling=config.pooling,
@@ -264,6 +269,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         precision=config.precision,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
+        temperature=smoothing(config)[0],
     )
 
 
@@ -298,6 +304,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         config.network,
         config.pixels,
         config.pooling if config.rescale else None,
+        config.weights_seed,
         _stamp(config.weights),
     )
     structure = structure_of(config, network.pixels)
@@ -316,7 +323,11 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
         solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
-        (*_notes(config, network.pixels), *_history_notes(config, asked, solver)),
+        (
+            *_notes(config, network.pixels),
+            *_judge_notes(config),
+            *_history_notes(config, asked, solver),
+        ),
     )
 
 
@@ -424,9 +435,9 @@ def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _network(
-    source: str, network: str, pixels: str | None, rescaled_for: str | None, stamp: Any
+    source: str, network: str, pixels: str | None, rescaled_for: str | None, seed: int, stamp: Any
 ) -> Network:
-    loaded = weights.load(source, network, pixels)
+    loaded = weights.load(source, network, pixels, seed)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
     return Network(loaded.sha256, rescaled_for, loaded.pixels, jax.tree.map(jnp.asarray, params))
 
@@ -455,6 +466,14 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
+def _judge_notes(config: DictConfig) -> Iterator[str]:
+    if config.network == "alexnet" and config.scores:
+        yield (
+            "lpips_content, style_gram and style_frechet are of AlexNet, which this run optimises:"
+            " they flatter it; vgg_score=true adds what VGG-16 says"
+        )
+
+
 def _history_notes(config: DictConfig, asked: Method, solver: Method) -> Iterator[str]:
     if solver != asked:
         assert isinstance(solver, LBFGS) and isinstance(asked, LBFGS)
@@ -468,7 +487,7 @@ def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | 
     """Returns the peak memory of a process for one evaluation, by tiles or whole."""
     if tile is not None:
         return tiles.estimate(structure, shape, tile)
-    return tiles.PROGRAM_BYTES + EVALUATION_BYTES * shape[0] * shape[1]
+    return tiles.PROGRAM_BYTES + EVALUATION_BYTES[structure.network] * shape[0] * shape[1]
 
 
 def _beside(solver: Method, shape: tuple[int, ...]) -> int:
@@ -674,7 +693,8 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
-        total = config[f"{name}_weight"] * config[f"{name}_loss"].scale
+        scale = config[f"{name}_loss"].scale * smoothing(config)[1]
+        total = config[f"{name}_weight"] * scale
         shares[name] = (
             equal_weights(layers, total)
             if own is None
@@ -688,14 +708,14 @@ def _tile(
 ) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None:
-        tiles.check_losses(structure)
+        tiles.check_structure(structure)
     if config.tile is not None or config.memory is None:
         return config.tile
     beside = _beside(solver, shape)
     left = parse_memory(config.memory) - beside
     if _evaluation_bytes(structure, shape, None) <= left:
         return None
-    tiles.check_losses(structure)
+    tiles.check_structure(structure)
     try:
         return tiles.tile_for(structure, shape, left)
     except NstyleError as error:
@@ -708,7 +728,7 @@ def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> No
         return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need = EVALUATION_BYTES * pixels + beside
+    need = EVALUATION_BYTES[config.network] * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

@@ -46,7 +46,7 @@ _DECIDING_MODULES = (
     "losses",
     "style_losses",
     "content_losses",
-    "vgg",
+    "networks",
     "tiles",
     "weights",
     "images",

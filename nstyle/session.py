@@ -137,7 +137,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
                 continue
             stop, steps, best = result["stop"], result["steps"], result["best"]
             if stop != "interrupted" and not _scored(run.config, run.folder):
-                _write_scores(run.folder, run.planned)
+                _write_scores(run.folder, run.config, run.planned)
             outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
@@ -436,14 +436,19 @@ def _reusable(config: DictConfig, folder: Path) -> dict[str, Any] | None:
 
 
 def _scored(config: DictConfig, folder: Path) -> bool:
-    return not config.scores or (folder / "scores.json").is_file()
+    if not config.scores:
+        return True
+    if not (path := folder / "scores.json").is_file():
+        return False
+    return not config.vgg_score or json.loads(path.read_text()).get("style_gram_vgg16") is not None
 
 
-def _write_scores(folder: Path, planned: Plan) -> None:
+def _write_scores(folder: Path, config: DictConfig, planned: Plan) -> None:
     pictures = (planned.content, planned.style)
     content, style = (None if picture is None else picture.array for picture in pictures)
     runs.write_json(
-        folder / "scores.json", score(images.load(folder / "result.png"), content, style)
+        folder / "scores.json",
+        score(images.load(folder / "result.png"), content, style, config.vgg_score),
     )
 
 

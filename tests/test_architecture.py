@@ -13,7 +13,7 @@ LAYERS = [
     {"layers", "files"},
     {"losses"},
     {"style_losses", "content_losses"},
-    {"vgg", "weights", "images"},
+    {"networks", "weights", "images"},
     {"objective", "scores"},
     {"solver", "grouping", "tiles"},
     {"batch"},

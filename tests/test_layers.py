@@ -4,7 +4,7 @@ import pytest
 
 from nstyle.errors import NstyleError
 from nstyle.layers import canonical, deepest, gradient_flops, kernel_shape, layer_names, stride
-from nstyle.vgg import vgg_features
+from nstyle.networks import network_features
 
 
 def test_counts_of_convolutions_are_those_of_the_paper():
@@ -40,7 +40,7 @@ def test_operations_are_those_that_xla_counts(vgg16, layers, shape):
     """XLA leaves out what falls on the padding, and counts the other operations too."""
 
     def loss(image):
-        features = vgg_features(
+        features = network_features(
             vgg16.params, image, network="vgg16", pooling="avg", layers=layers, pixels="torchvision"
         )
         return sum(feature.sum() for feature in features.values())

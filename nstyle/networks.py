@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 as frozen feature extractors.
+"""VGG-16, VGG-19 and AlexNet as frozen feature extractors.
 
 The network sees one picture of shape (height, width, 3), already in the pixels that its weights
 expect (`preprocess`), and returns the features of the layers asked for, after the ReLU.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nstyle.layers import block, layer_names, needed, width
+from nstyle.layers import NETWORKS, geometry, layer_names, needed
 from nstyle.losses import FeatureMaps, Features, Image
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name.
@@ -22,11 +22,8 @@ Params = Mapping[str, Mapping[str, Float[Array | np.ndarray, "..."]]]
 #: One number for each filter of a layer.
 PerFilter = Float[Array, "_"]
 
-#: The 2 x 2 pools of stride 2. Both drop an odd last row or column, as Caffe's VGG in PyTorch does.
-POOLINGS: dict[str, Callable[[Features], Features]] = {
-    "avg": lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2)),
-    "max": lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)),
-}
+#: `max`, as every network here was trained, or `avg` (Gatys et al. 2015, section 2).
+POOLINGS: dict[str, Callable[..., Features]] = {"avg": nn.avg_pool, "max": nn.max_pool}
 
 
 class Precision(NamedTuple):
@@ -61,25 +58,45 @@ MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
 RARELY_ACTIVE = 1e-3
 
 
-def convolution(layer: str, padding: int = 1, precision: str = "float32") -> nn.Conv:
+def convolution(layer: str, network: str, precision: str = "float32") -> nn.Conv:
     """Returns the convolution of a layer, before its ReLU.
 
     Args:
       layer: its canonical name.
-      padding: zeros at every side.
+      network: a key of `NETWORKS`.
       precision: a key of `PRECISIONS`.
     """
+    own = geometry(layer, network)
     dtype, products = PRECISIONS[precision]
-    size = (3, 3)
-    return nn.Conv(width(layer), size, padding=padding, dtype=dtype, precision=products, name=layer)
+    return nn.Conv(
+        own.width,
+        (own.kernel, own.kernel),
+        strides=own.stride,
+        padding=own.padding,
+        dtype=dtype,
+        precision=products,
+        name=layer,
+    )
 
 
-class VGG(nn.Module):
-    """The convolutions of a VGG network up to the deepest layer asked for.
+def pool(x: Features, network: str, pooling: str) -> Features:
+    """Returns the pool of features by a network's windows.
+
+    Args:
+      x: features.
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
+    """
+    edge = NETWORKS[network].pool
+    return POOLINGS[pooling](x, (edge, edge), strides=(2, 2))
+
+
+class Extractor(nn.Module):
+    """The convolutions of a network up to the deepest layer asked for.
 
     Attributes:
-      network: `vgg16` or `vgg19`.
-      pooling: a key of `POOLINGS`: `max`, as trained, or `avg` (Gatys et al. 2015, section 2).
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
       layers: canonical names of the layers to return.
       precision: a key of `PRECISIONS`.
     """
@@ -93,12 +110,10 @@ class VGG(nn.Module):
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
         features: FeatureMaps = {}
-        current_block = 1
         for name in needed(self.layers, self.network):
-            if block(name) != current_block:
-                x = POOLINGS[self.pooling](x)
-                current_block = block(name)
-            x = nn.relu(convolution(name, precision=self.precision)(x))
+            if geometry(name, self.network).pooled:
+                x = pool(x, self.network, self.pooling)
+            x = nn.relu(convolution(name, self.network, self.precision)(x))
             if name in self.layers:
                 features[name] = x
         return features
@@ -118,7 +133,7 @@ def preprocess(image: Image, pixels: str) -> Image:
     return centred / jnp.array((0.229, 0.224, 0.225), image.dtype)
 
 
-def vgg_features(
+def network_features(
     params: Params,
     image: Image,
     *,
@@ -132,19 +147,18 @@ def vgg_features(
 
     Args:
       params: weights of at least the layers up to the deepest one.
-      image: at least as many pixels high and wide as the stride of the deepest layer.
-      network: `vgg16` or `vgg19`.
-      pooling: `avg` or `max`.
+      image: at least as high and wide as `layers.minimum_size` of the deepest layer.
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
       layers: canonical layer names.
       pixels: the family of the weights, `torchvision` or `caffe`.
       precision: a key of `PRECISIONS`.
 
     Returns:
-      Arrays of shape (height // stride, width // stride, channels), none negative, of the dtype of
-      the precision.
+      Arrays of shape (*`layers.extent`, channels), none negative, of the dtype of the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
-    module = VGG(network, pooling, layers, precision)
+    module = Extractor(network, pooling, layers, precision)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)
     return features
@@ -163,15 +177,15 @@ def mean_activations(
     Args:
       params: weights of all the layers of `network`.
       images: RGB pictures in [0, 1], at least one; each counts alike, whatever its size.
-      network: `vgg16` or `vgg19`.
-      pooling: `avg` or `max`.
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
       pixels: the family of the weights.
     """
     layers = layer_names(network)
 
     @jax.jit
     def means(image: Image) -> dict[str, PerFilter]:
-        features = vgg_features(
+        features = network_features(
             params, image, network=network, pooling=pooling, layers=layers, pixels=pixels
         )
         return {name: jnp.mean(feature, axis=(0, 1)) for name, feature in features.items()}
