@@ -44,7 +44,7 @@ Images = Float[Array, "b h w 3"]
 
 #: Most memory of one evaluation, in bytes a pixel of the picture: the features kept for the way
 #: back and the gradients beside them (measured up to conv5_1 and conv5).
-EVALUATION_BYTES = {"vgg16": 2600, "vgg19": 2600, "alexnet": 260}
+EVALUATION_BYTES = {"vgg16": 2600, "vgg19": 2600, "alexnet": 300}
 
 _FLOAT_BYTES = 4
 

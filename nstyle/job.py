@@ -505,16 +505,24 @@ def _solver(
     """
     if config.memory is None or not isinstance(asked, LBFGS):
         return asked
-    usual = (
-        _evaluation_bytes(structure, shape, tile) for tile in (None, config.tile or _USUAL_TILE)
+    ways = [None, config.tile or _USUAL_TILE] if _can_be_tiled(structure) else [None]
+    room = parse_memory(config.memory) - min(
+        _evaluation_bytes(structure, shape, tile) for tile in ways
     )
-    room = parse_memory(config.memory) - min(usual)
     least = min(_LEAST_HISTORY, asked.history_size)
     for pairs in range(asked.history_size, least, -1):
         solver = dataclasses.replace(asked, history_size=pairs)
         if _beside(solver, shape) <= room:
             return solver
     return dataclasses.replace(asked, history_size=least)
+
+
+def _can_be_tiled(structure: Structure) -> bool:
+    try:
+        tiles.check_structure(structure)
+    except NstyleError:
+        return False
+    return True
 
 
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:

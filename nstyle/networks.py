@@ -79,7 +79,7 @@ def convolution(layer: str, network: str, precision: str = "float32") -> nn.Conv
     )
 
 
-def pool(x: Features, network: str, pooling: str) -> Features:
+def pool(x: Features, network: str, pooling: str) -> Float[Array, "_ _ c"]:
     """Returns the pool of features by a network's windows.
 
     Args:

