@@ -55,6 +55,7 @@ def shared(structures: Sequence[Structure], pixels: int, steps: int) -> list[Str
         for number, (union, members) in enumerate(groups):
             if (
                 isinstance(own.style_loss, CrossLayerGram)
+                or own.network != union.network  # whose layers have other names
                 or replace(union, content_layers=own.content_layers, style_layers=own.style_layers)
                 != own
             ):
