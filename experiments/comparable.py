@@ -26,8 +26,8 @@ from nstyle import images, weights
 from nstyle.errors import NstyleError
 from nstyle.layers import layer_names
 from nstyle.losses import gram_matrix, style_loss
+from nstyle.networks import MEAN_PIXEL, Params, network_features
 from nstyle.rescaling import rescaled
-from nstyle.vgg import MEAN_PIXEL, Params, vgg_features
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 SWIRLS = Path(__file__).parent / "demo" / "styles" / "swirls.jpg"
@@ -38,7 +38,7 @@ def style_losses(
 ) -> list[float]:
     """Returns E_l between two pictures at each of `LAYERS`."""
     features = [
-        vgg_features(
+        network_features(
             params,
             picture,
             network=found.network,

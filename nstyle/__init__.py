@@ -2,9 +2,9 @@
 
 `stylize` is the short way. The pieces, each a module of pure functions or plain data:
 
-    layers      names, order and widths of VGG's convolutions
+    layers      names, order and geometry of the networks' convolutions
     losses      content, style (Gram) and total-variation losses
-    vgg         features, preprocessing, mean-activation rescaling
+    networks    features, preprocessing, mean-activation rescaling
     rescaling   filters rescaled to a mean activation of 1
     weights     pretrained weights: sources, checks, conversion
     scores      distances by what is not optimised

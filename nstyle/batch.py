@@ -43,8 +43,8 @@ from nstyle.solver import (
 Images = Float[Array, "b h w 3"]
 
 #: Most memory of one evaluation, in bytes a pixel of the picture: the features kept for the way
-#: back and the gradients beside them (measured with VGG-16 and VGG-19 up to conv5_1).
-EVALUATION_BYTES = 2600
+#: back and the gradients beside them (measured up to conv5_1 and conv5).
+EVALUATION_BYTES = {"vgg16": 2600, "vgg19": 2600, "alexnet": 300}
 
 _FLOAT_BYTES = 4
 
@@ -245,11 +245,14 @@ def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -
       shape: of the picture, height first.
       method: the solver.
     """
+    network = structure.network
     content = sum(
-        width(layer) * math.prod(extent(layer, shape)) for layer in structure.content_layers
+        width(layer, network) * math.prod(extent(layer, network, shape))
+        for layer in structure.content_layers
     )
-    style = len(structure.regions) * sum(width(layer) ** 2 for layer in structure.style_layers)
-    evaluation = EVALUATION_BYTES * shape[0] * shape[1]
+    targets = len(structure.regions)
+    style = targets * sum(width(layer, network) ** 2 for layer in structure.style_layers)
+    evaluation = EVALUATION_BYTES[network] * shape[0] * shape[1]
     return evaluation + memory_bytes(method, shape) + _FLOAT_BYTES * (content + style)
 
 

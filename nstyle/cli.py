@@ -35,12 +35,13 @@ Settings are written name=value, in any order:
              content_layers=[conv4_2]
   losses     style_loss={style_losses}
              content_loss={content_losses}
+             smoothing={smoothings}
   start      init=content | style | noise | mixture | FILE
              seed=0                               of the noise
   effort     steps=200 tolerance=0                tolerance=1e-3 stops when the loss hardly falls
              solver=lbfgs | adam | sgd            solver.learning_rate=0.02 and so on
-  network    network=vgg16 | vgg19
-             weights=lpips | keras | FILE         .h5, .safetensors or .pth; see nstyle weights
+  network    network=vgg16 | vgg19 | alexnet      for AlexNet: recipe=alexnet
+             weights=lpips | keras | random | FILE   .h5, .safetensors or .pth; see nstyle weights
   recipe     recipe={recipes}
 
 All settings and their values:      nstyle --cfg job
@@ -67,6 +68,7 @@ def main() -> None:
                 "experiment": "experiments",
                 "style_loss": "style_losses",
                 "content_loss": "content_losses",
+                "smoothing": "smoothings",
             }
             names = {many: " | ".join(group_options(group)) for group, many in groups.items()}
             print(HELP.format(**names), end="")
@@ -217,7 +219,7 @@ def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | N
 
 def _weights(arguments: list[str]) -> None:
     from nstyle import weights
-    from nstyle.layers import BLOCKS
+    from nstyle.layers import NETWORKS
 
     parser = LineParser("nstyle weights", description=weights.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -229,7 +231,7 @@ def _weights(arguments: list[str]) -> None:
 
     def add_source(sub: Any) -> None:
         sub.add_argument("source", help="a name from `nstyle weights list`, or a file")
-        sub.add_argument("--network", default="vgg16", choices=list(BLOCKS))
+        sub.add_argument("--network", default="vgg16", choices=list(NETWORKS))
 
     def list_sources(_: argparse.Namespace) -> None:
         for (name, network), source in weights.SOURCES.items():
@@ -238,7 +240,8 @@ def _weights(arguments: list[str]) -> None:
             else:
                 path = weights.cached(source)
                 state = f"fetched, {path}" if path.is_file() else "not fetched yet"
-            print(f"weights={name:<6} network={network}  pixels {source.pixels:<12} {state}")
+            print(f"weights={name:<6} network={network:<7}  pixels {source.pixels:<12} {state}")
+        print(f"weights={weights.RANDOM:<6} any network      drawn by weights_seed")
 
     def fetch(options: argparse.Namespace) -> None:
         print(weights.fetch(options.source, options.network))

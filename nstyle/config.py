@@ -32,6 +32,7 @@ from nstyle.images import SIDES, parse_percent, parse_size
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
 from nstyle.style_losses import STYLE_LOSSES, StyleLoss
+from nstyle.weights import RANDOM
 
 T = TypeVar("T")
 
@@ -90,6 +91,22 @@ class SGDConfig:
 
 
 @dataclass
+class NoSmoothingConfig:
+    """Features as they are."""
+
+    name: str = "none"
+
+
+@dataclass
+class SwagConfig:
+    """See `losses.softmax_smoothing`; what the weights of content and style are multiplied by."""
+
+    name: str = "swag"
+    temperature: float = MISSING
+    scale: float = MISSING
+
+
+@dataclass
 class Config:
     """All settings of a run; `configs/config.yaml` says what each means."""
 
@@ -109,6 +126,7 @@ class Config:
     checkpoint_every: float = MISSING
     reuse: bool = MISSING
     scores: bool = MISSING
+    vgg_score: bool = MISSING
     objectives: list[str] = field(default_factory=list)
     tensorboard: bool = MISSING
     threads: int | None = MISSING
@@ -123,6 +141,7 @@ class Config:
 
     network: str = MISSING
     weights: str = MISSING
+    weights_seed: int = MISSING
     pixels: str | None = MISSING
     pooling: str = MISSING
     pooling_scale: float | None = MISSING
@@ -142,6 +161,7 @@ class Config:
     gram_normalization: str = MISSING
     content_loss: Any = MISSING
     style_loss: Any = MISSING
+    smoothing: Any = MISSING
     tv_weight: float = MISSING
     tv_kind: str = MISSING
     value_range: float = MISSING
@@ -159,9 +179,6 @@ class Config:
     tolerance: float = MISSING
 
 
-_SOLVER_SCHEMAS = {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig}
-
-
 def _loss_schema(name: str, loss: type) -> type:
     """Returns the schema of a loss: its options, and what its weight is multiplied by."""
     options = [(option.name, option.type, MISSING) for option in fields(loss)]
@@ -170,9 +187,12 @@ def _loss_schema(name: str, loss: type) -> type:
     )
 
 
-_LOSS_SCHEMAS = {
-    group: {name: _loss_schema(name, loss) for name, loss in losses.items()}
-    for group, losses in (("content_loss", CONTENT_LOSSES), ("style_loss", STYLE_LOSSES))
+#: By config group and name.
+_SCHEMAS: dict[str, Mapping[str, type]] = {
+    "solver": {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig},
+    "smoothing": {"none": NoSmoothingConfig, "swag": SwagConfig},
+    "content_loss": {name: _loss_schema(name, loss) for name, loss in CONTENT_LOSSES.items()},
+    "style_loss": {name: _loss_schema(name, loss) for name, loss in STYLE_LOSSES.items()},
 }
 
 _LOSS_RANGES = {
@@ -206,6 +226,7 @@ OUTPUT_KEYS = (
     "checkpoint_every",
     "reuse",
     "scores",
+    "vgg_score",
     "objectives",
     "tensorboard",
     "threads",
@@ -223,6 +244,7 @@ NAME_KEYS = (
     "style_mask",
     "content_weight_map",
     "weights",
+    "weights_seed",
     "tuned_network",
     "tuned_pixels",
 )
@@ -235,9 +257,7 @@ def register() -> None:
     """Puts the schema where the YAML files find it."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for name, schema in _SOLVER_SCHEMAS.items():
-        store.store(group="solver", name=f"{name}_schema", node=schema)
-    for group, schemas in _LOSS_SCHEMAS.items():
+    for group, schemas in _SCHEMAS.items():
         for name, options in schemas.items():
             store.store(group=group, name=f"{name}_schema", node=options)
 
@@ -371,8 +391,7 @@ def _known_keys() -> list[str]:
         "": [Config],
         "noise.": [NoiseConfig],
         "pyramid.": [PyramidConfig],
-        "solver.": list(_SOLVER_SCHEMAS.values()),
-        **{f"{group}.": list(found.values()) for group, found in _LOSS_SCHEMAS.items()},
+        **{f"{group}.": list(found.values()) for group, found in _SCHEMAS.items()},
     }
     return [
         prefix + name
@@ -417,7 +436,15 @@ def check(config: DictConfig) -> None:
         _check_number("tile", values["tile"], 2, math.inf)
     for objective in values["objectives"]:
         check_choice("objectives", objective, SCORES)
+        if objective == "style_gram_vgg16" and not values["vgg_score"]:
+            raise NstyleError(f"objectives: {objective} is made with vgg_score=true")
     _check_number("seed", values["seed"], 0, 2**32 - 1)
+    _check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
+    if values["weights_seed"] and values["weights"] != RANDOM:
+        raise NstyleError(
+            f"weights_seed: {values['weights_seed']} would change nothing with"
+            f" weights={values['weights']} (it is of weights={RANDOM})"
+        )
     _check_number("value_range", values["value_range"], 1e-3, 1e6)
     _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
     _check_number("pyramid.levels", values["pyramid"]["levels"], 1, 12)
@@ -441,6 +468,7 @@ def check(config: DictConfig) -> None:
     method(config)
     content_loss(config)
     style_loss(config)
+    smoothing(config)
 
 
 def _check_pictures(values: dict[str, Any]) -> None:
@@ -538,6 +566,20 @@ def content_loss(config: DictConfig) -> ContentLoss:
       NstyleError: a number is out of its range.
     """
     return _loss(config, "content_loss", CONTENT_LOSSES)
+
+
+def smoothing(config: DictConfig) -> tuple[float | None, float]:
+    """Returns the temperature of the smoothing, None without, and what it makes of the weights.
+
+    Raises:
+      NstyleError: a number is out of its range.
+    """
+    options = cast(dict[str, Any], OmegaConf.to_container(config.smoothing))
+    if options["name"] == "none":
+        return None, 1.0
+    for key in ("temperature", "scale"):
+        _check_number(f"smoothing.{key}", options[key], 1e-3, 1e12)
+    return options["temperature"], options["scale"]
 
 
 def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:

@@ -6,10 +6,11 @@ as long as that costs them less together than the compilation they save. Not so 
 `style_losses.CrossLayerGram`: which layers make pairs depends on all of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nstyle.layers import deepest, gradient_flops, layer_names, stride, width
+from nstyle.layers import extent, gradient_flops, layer_names, width
 from nstyle.objective import Structure
 from nstyle.style_losses import CrossLayerGram
 
@@ -18,18 +19,22 @@ from nstyle.style_losses import CrossLayerGram
 COMPILE_SECONDS = 4.0
 OPERATIONS_PER_SECOND = 1.3e11
 
+_LARGE = 1024  # side of a picture whose borders hardly count; every stride divides it
+
 _BYTES_AS_OPERATIONS = 10.0  # reading or writing a number takes about as long as ten operations
 
 
 def operations_per_pixel(structure: Structure) -> float:
     """Returns about how many operations one loss and its gradient take for each pixel."""
-    edge = stride(deepest(structure.layers, structure.network))  # every other stride divides it
-    total = gradient_flops(structure.layers, structure.network, (edge, edge)) / edge**2
+    network, shape = structure.network, (_LARGE, _LARGE)
+    total = float(gradient_flops(structure.layers, network, shape))
     for layer in structure.style_layers:  # the Gram matrix of each region, and its gradient
-        total += 4.0 * structure.region_count * width(layer) ** 2 / stride(layer) ** 2
+        positions = math.prod(extent(layer, network, shape))
+        total += 4.0 * structure.region_count * width(layer, network) ** 2 * positions
     for layer in structure.content_layers:
-        total += 4.0 * _BYTES_AS_OPERATIONS * width(layer) / stride(layer) ** 2
-    return total
+        numbers = width(layer, network) * math.prod(extent(layer, network, shape))
+        total += 4.0 * _BYTES_AS_OPERATIONS * numbers
+    return total / math.prod(shape)
 
 
 def shared(structures: Sequence[Structure], pixels: int, steps: int) -> list[Structure]:
@@ -51,6 +56,7 @@ def shared(structures: Sequence[Structure], pixels: int, steps: int) -> list[Str
         for number, (union, members) in enumerate(groups):
             if (
                 isinstance(own.style_loss, CrossLayerGram)
+                or own.network != union.network  # whose layers have other names
                 or replace(union, content_layers=own.content_layers, style_layers=own.style_layers)
                 != own
             ):

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.layers import extent, stride
+from nstyle.layers import windows
 
 #: Most colours of a label picture; more are a photograph, or the blur of a JPEG.
 MOST_REGIONS = 16
@@ -147,7 +147,11 @@ class Guide:
         )
 
     def unseen(
-        self, shape: tuple[int, ...], style_shapes: Sequence[tuple[int, ...]], layers: Sequence[str]
+        self,
+        shape: tuple[int, ...],
+        style_shapes: Sequence[tuple[int, ...]],
+        layers: Sequence[str],
+        network: str,
     ) -> str | None:
         """Returns which region covers less than a position of a layer; None if all are seen.
 
@@ -155,6 +159,7 @@ class Guide:
           shape: height and width of the result.
           style_shapes: of the style pictures.
           layers: canonical names.
+          network: whose layers they are.
         """
         every = tuple(range(len(self.content.colours)))
         pictures = [("content_mask", self.content, every, shape)]
@@ -164,7 +169,7 @@ class Guide:
         for name, labels, regions, own in pictures:
             colours = [self.content.colours[region] for region in regions]
             for layer in layers:
-                seen = [pooled(part, layer) for part in coverage(labels, colours, own)]
+                seen = [pooled(part, layer, network) for part in coverage(labels, colours, own)]
                 for colour, part in zip(colours, seen, strict=True):
                     if part.sum() < 1:
                         return (
@@ -174,25 +179,32 @@ class Guide:
         return None
 
     def of_content(
-        self, shape: tuple[int, ...], layers: Sequence[str], scale: float = 1.0
+        self, shape: tuple[int, ...], layers: Sequence[str], network: str, scale: float = 1.0
     ) -> dict[str, np.ndarray]:
         """Returns `objective.Problem.guidance` for a result of some height and width.
 
         Args:
           shape: of the result.
           layers: canonical names.
+          network: whose layers they are.
           scale: what the softness is multiplied by, for smaller sizes of the result.
         """
-        return guidance(self.content, self.content.colours, shape, layers, scale * self.softness)
+        softness = scale * self.softness
+        return guidance(self.content, self.content.colours, shape, layers, network, softness)
 
     def of_style(
-        self, style: int, shape: tuple[int, ...], layers: Sequence[str], scale: float = 1.0
+        self,
+        style: int,
+        shape: tuple[int, ...],
+        layers: Sequence[str],
+        network: str,
+        scale: float = 1.0,
     ) -> dict[str, np.ndarray]:
         """Returns the same for the regions of a style picture that are served."""
         labels = self.styles[style]
         assert labels is not None, "a picture that serves as a whole has no guidance"
         colours = [self.content.colours[region] for region in self.served(style)]
-        return guidance(labels, colours, shape, layers, scale * self.softness)
+        return guidance(labels, colours, shape, layers, network, scale * self.softness)
 
 
 def _listed(labels: Sequence[Labels | None]) -> str:
@@ -204,6 +216,7 @@ def guidance(
     colours: Sequence[str],
     shape: tuple[int, ...],
     layers: Sequence[str],
+    network: str,
     softness: float,
 ) -> dict[str, np.ndarray]:
     """Returns T^2 over its sum for every layer and region: float32 (regions, h, w), sums of 1.
@@ -213,7 +226,7 @@ def guidance(
     parts = coverage(labels, colours, shape, softness)
     found = {}
     for layer in layers:
-        squares = np.square([pooled(part, layer) for part in parts])
+        squares = np.square([pooled(part, layer, network) for part in parts])
         found[layer] = (squares / squares.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
     return found
 
@@ -235,8 +248,16 @@ def coverage(
     return [gaussian_filter(part, softness, mode="nearest") if softness else part for part in parts]
 
 
-def pooled(plane: Float[np.ndarray, "h w"], layer: str) -> np.ndarray:
-    """Returns the mean of a plane over the pixels of each position of a layer."""
-    edge, (height, width) = stride(layer), extent(layer, plane.shape)
-    inside = plane[: height * edge, : width * edge]
-    return inside.reshape(height, edge, width, edge).mean(axis=(1, 3), dtype=np.float64)
+def pooled(plane: Float[np.ndarray, "h w"], layer: str, network: str) -> np.ndarray:
+    """Returns the mean of a plane over the pixels of each position of a layer.
+
+    By the windows of pools and of convolutions that go by steps; others do not blur it.
+    """
+    for edge, step, padding in windows(layer, network):
+        if min(plane.shape) + 2 * padding < edge:
+            return np.zeros((0, 0))
+        if step > 1:
+            padded = np.pad(plane, padding, mode="edge")
+            seen = np.lib.stride_tricks.sliding_window_view(padded, (edge, edge))[::step, ::step]
+            plane = seen.mean(axis=(2, 3), dtype=np.float64)
+    return plane

@@ -29,6 +29,7 @@ from nstyle.config import (
     files,
     method,
     parse_memory,
+    smoothing,
     style_loss,
 )
 from nstyle.errors import NstyleError, nearest
@@ -36,6 +37,7 @@ from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
 from nstyle.layers import gradient_flops
 from nstyle.losses import FeatureMaps
+from nstyle.networks import POOLING_SCALES, Params, scale_pools
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
@@ -56,7 +58,6 @@ from nstyle.transfer import (
     objective,
     style_target,
 )
-from nstyle.vgg import POOLING_SCALES, Params, scale_pools
 
 T = TypeVar("T")
 
@@ -300,7 +301,11 @@ def stylize(
 
 
 def structure_of(config: DictConfig, pixels: str) -> Structure:
-    """Returns the static part of the settings; `pixels` is the family of the weights."""
+    """Returns the static part of the settings; `pixels` is the family of the weights.
+
+    Raises:
+      NstyleError: a name is not one of those allowed.
+    """
     return Structure(
         network=config.network,
         pooling=config.pooling,
@@ -316,6 +321,7 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         luminance=config.colour in colour.OF_LUMINANCE,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
+        temperature=smoothing(config)[0],
     )
 
 
@@ -355,6 +361,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         config.pixels,
         config.pooling if config.rescale else None,
         _pooling_scale(config),
+        config.weights_seed,
         _stamp(config.weights),
     )
     structure = dataclasses.replace(
@@ -381,7 +388,11 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
-        (*_notes(config, network.pixels), *_history_notes(config, asked, solver)),
+        (
+            *_notes(config, network.pixels),
+            *_judge_notes(config),
+            *_history_notes(config, asked, solver),
+        ),
     )
 
 
@@ -419,7 +430,8 @@ def _sizes(
     def unseen(size: Size) -> str | None:
         if guide is None:
             return None
-        return guide.unseen(size.shape, size.style_shapes, structure.style_layers)
+        shapes = (size.shape, size.style_shapes)
+        return guide.unseen(*shapes, structure.style_layers, structure.network)
 
     def large_enough(size: Size) -> bool:
         sides = [side for shape in (size.shape, *size.style_shapes) for side in shape[:2]]
@@ -475,10 +487,8 @@ def build(planned: Plan) -> Job:
             planned.weights,
             jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else (),
             planned.blend,
-            () if guide is None else _guidance(structure.style_layers, guide, shape, scale),
-            ()
-            if content_map is None
-            else _content_weights(structure.content_layers, content_map, shape),
+            () if guide is None else _guidance(structure, guide, shape, scale),
+            () if content_map is None else _content_weights(structure, content_map, shape),
         )
         return Stage(problem, shape, Stopping(size.steps, planned.tolerance), size.tile)
 
@@ -531,24 +541,28 @@ def _guided_target(
     number: int,
     scale: float,
 ) -> dict[str, tuple[Any, ...]]:
-    own = guide.of_style(number, shape, structure.style_layers, scale)
+    own = guide.of_style(number, shape, structure.style_layers, structure.network, scale)
     picture = jnp.asarray(_scaled(style.array, shape))
     return style_target(structure, network.params, picture, jax.tree.map(jnp.asarray, own))
 
 
 @functools.lru_cache(maxsize=8)
 def _guidance(
-    layers: tuple[str, ...], guide: Guide, shape: tuple[int, ...], scale: float
+    structure: Structure, guide: Guide, shape: tuple[int, ...], scale: float
 ) -> FeatureMaps:
-    return jax.tree.map(jnp.asarray, guide.of_content(shape, layers, scale))
+    found = guide.of_content(shape, structure.style_layers, structure.network, scale)
+    return jax.tree.map(jnp.asarray, found)
 
 
 @functools.lru_cache(maxsize=8)
 def _content_weights(
-    layers: tuple[str, ...], content_map: Picture, shape: tuple[int, ...]
+    structure: Structure, content_map: Picture, shape: tuple[int, ...]
 ) -> FeatureMaps:
     plane = images.area_average(content_map.array, shape[1], shape[0])
-    return {layer: jnp.asarray(pooled(plane, layer)[..., None], jnp.float32) for layer in layers}
+    return {
+        layer: jnp.asarray(pooled(plane, layer, structure.network)[..., None], jnp.float32)
+        for layer in structure.content_layers
+    }
 
 
 def _scaled(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -562,9 +576,10 @@ def _network(
     pixels: str | None,
     rescaled_for: str | None,
     pooling_scale: float,
+    seed: int,
     stamp: Any,
 ) -> Network:
-    loaded = weights.load(source, network, pixels)
+    loaded = weights.load(source, network, pixels, seed)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
     if pooling_scale != 1.0:
         params = scale_pools(params, pooling_scale, network)
@@ -608,6 +623,14 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
             )
 
 
+def _judge_notes(config: DictConfig) -> Iterator[str]:
+    if config.network == "alexnet" and config.scores:
+        yield (
+            "lpips_content, style_gram and style_frechet are of AlexNet, which this run optimises:"
+            " they flatter it; vgg_score=true adds what VGG-16 says"
+        )
+
+
 def _history_notes(config: DictConfig, asked: Method, solver: Method) -> Iterator[str]:
     if solver != asked:
         assert isinstance(solver, LBFGS) and isinstance(asked, LBFGS)
@@ -621,7 +644,7 @@ def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | 
     """Returns the peak memory of a process for one evaluation, by tiles or whole."""
     if tile is not None:
         return tiles.estimate(structure, shape, tile)
-    return tiles.PROGRAM_BYTES + EVALUATION_BYTES * shape[0] * shape[1]
+    return tiles.PROGRAM_BYTES + EVALUATION_BYTES[structure.network] * shape[0] * shape[1]
 
 
 def _beside(solver: Method, shape: tuple[int, ...]) -> int:
@@ -640,16 +663,24 @@ def _solver(
     """
     if config.memory is None or not isinstance(asked, LBFGS):
         return asked
-    usual = (
-        _evaluation_bytes(structure, shape, tile) for tile in (None, config.tile or _USUAL_TILE)
+    ways = [None, config.tile or _USUAL_TILE] if _can_be_tiled(structure) else [None]
+    room = parse_memory(config.memory) - min(
+        _evaluation_bytes(structure, shape, tile) for tile in ways
     )
-    room = parse_memory(config.memory) - min(usual)
     least = min(_LEAST_HISTORY, asked.history_size)
     for pairs in range(asked.history_size, least, -1):
         solver = dataclasses.replace(asked, history_size=pairs)
         if _beside(solver, shape) <= room:
             return solver
     return dataclasses.replace(asked, history_size=least)
+
+
+def _can_be_tiled(structure: Structure) -> bool:
+    try:
+        tiles.check_structure(structure)
+    except NstyleError:
+        return False
+    return True
 
 
 def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
@@ -935,7 +966,8 @@ def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
-        total = config[f"{name}_weight"] * config[f"{name}_loss"].scale
+        scale = config[f"{name}_loss"].scale * smoothing(config)[1]
+        total = config[f"{name}_weight"] * scale
         shares[name] = (
             equal_weights(layers, total)
             if own is None
@@ -949,14 +981,14 @@ def _tile(
 ) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None:
-        tiles.check_losses(structure)
+        tiles.check_structure(structure)
     if config.tile is not None or config.memory is None:
         return config.tile
     beside = _beside(solver, shape)
     left = parse_memory(config.memory) - beside
     if _evaluation_bytes(structure, shape, None) <= left:
         return None
-    tiles.check_losses(structure)
+    tiles.check_structure(structure)
     try:
         return tiles.tile_for(structure, shape, left)
     except NstyleError as error:
@@ -969,7 +1001,7 @@ def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> No
         return
     pixels = shape[0] * shape[1]
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need = EVALUATION_BYTES * pixels + beside
+    need = EVALUATION_BYTES[config.network] * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

@@ -1,81 +1,124 @@
-"""Names, order, widths and strides of the convolutions of VGG-16 and VGG-19.
+"""Names, order and geometry of the convolutions of the networks: VGG-16, VGG-19 and AlexNet.
 
-Simonyan and Zisserman 2014 (arXiv 1409.1556), table 1, columns D and E, without the fully connected
-layers. A layer `conv{block}_{index}` stands for its features *after* the ReLU; the Keras spelling
-`block{block}_conv{index}` and the ReLU spelling `relu{block}_{index}` name the same layer.
+Without the fully connected layers:
+
+- VGG: Simonyan and Zisserman 2014 (arXiv 1409.1556), table 1, columns D and E. Layers are
+  `conv{block}_{index}`; the Keras spelling `block{block}_conv{index}` names the same.
+- AlexNet: Krizhevsky 2014 (arXiv 1404.5997), the one tower of torchvision, whose widths differ from
+  the two of 2012. Layers are `conv1` to `conv5`.
+
+A layer stands for its features *after* the ReLU, and may also be spelt `relu...`.
 """
 
 import math
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from nstyle.errors import NstyleError, check_choice, nearest
 
-#: Convolutions in each of the five blocks.
-BLOCKS: dict[str, tuple[int, ...]] = {
-    "vgg16": (2, 2, 3, 3, 3),
-    "vgg19": (2, 2, 4, 4, 4),
+
+class Convolution(NamedTuple):
+    """A square convolution.
+
+    Attributes:
+      name: of the layer, as it is spelt everywhere but by users.
+      width: output channels.
+      kernel: edge of the kernel.
+      stride: positions between two of its outputs.
+      padding: zeros at every side.
+      pooled: whether a pool comes before it.
+    """
+
+    name: str
+    width: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    pooled: bool = False
+
+
+class Architecture(NamedTuple):
+    """A chain of convolutions and pools.
+
+    Attributes:
+      convolutions: in order, each with its ReLU.
+      pool: edge of the pools' windows. They go by 2 and drop a last row or column that fills none.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    pool: int
+
+
+def _vgg(*counts: int) -> Architecture:
+    """Returns a VGG network with so many convolutions in each of its five blocks."""
+    widths = (64, 128, 256, 512, 512)
+    return Architecture(
+        tuple(
+            Convolution(f"conv{block}_{index}", width, pooled=index == 1 < block)
+            for block, (count, width) in enumerate(zip(counts, widths, strict=True), start=1)
+            for index in range(1, count + 1)
+        ),
+        pool=2,
+    )
+
+
+NETWORKS: dict[str, Architecture] = {
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
+    "alexnet": Architecture(
+        (
+            Convolution("conv1", 64, kernel=11, stride=4, padding=2),
+            Convolution("conv2", 192, kernel=5, padding=2, pooled=True),
+            Convolution("conv3", 384, pooled=True),
+            Convolution("conv4", 256),
+            Convolution("conv5", 256),
+        ),
+        pool=3,
+    ),
 }
 
-#: Output channels of the convolutions of each block.
-WIDTHS = (64, 128, 256, 512, 512)
-
-_SPELLINGS = (r"(?:conv|relu)(\d)_(\d)", r"block(\d)_conv(\d)")
+_SPELLINGS = {r"(?:conv|relu)(\d(?:_\d)?)": r"conv\1", r"block(\d)_conv(\d)": r"conv\1_\2"}
 
 
 def layer_names(network: str) -> tuple[str, ...]:
     """Returns the convolutions of `network` in order: `("conv1_1", "conv1_2", "conv2_1", ...)`."""
-    check_choice("network", network, BLOCKS)
-    return tuple(
-        f"conv{block}_{index}"
-        for block, count in enumerate(BLOCKS[network], start=1)
-        for index in range(1, count + 1)
-    )
+    check_choice("network", network, NETWORKS)
+    return tuple(layer.name for layer in NETWORKS[network].convolutions)
 
 
 def canonical(layer: str, network: str) -> str:
-    """Returns `layer` in the spelling `conv{block}_{index}`.
+    """Returns `layer` as the network's own table spells it.
 
     Raises:
       NstyleError: `network` has no such layer; the line gives the nearest name and all of them.
     """
     names = layer_names(network)
-    for spelling in _SPELLINGS:
-        if match := re.fullmatch(spelling, layer):
-            name = f"conv{match[1]}_{match[2]}"
-            if name in names:
-                return name
+    for spelling, name in _SPELLINGS.items():
+        if (match := re.fullmatch(spelling, layer)) and (found := match.expand(name)) in names:
+            return found
     raise NstyleError(
         f"layer: {network} has no layer {layer!r}{nearest(layer, names)} (its layers:"
         f" {', '.join(names)})"
     )
 
 
-def block(layer: str) -> int:
-    """Returns the block, from 1 to 5, of a layer in the canonical spelling."""
-    return int(layer[len("conv")])
+def geometry(layer: str, network: str) -> Convolution:
+    """Returns the convolution of a layer in the canonical spelling."""
+    return NETWORKS[network].convolutions[layer_names(network).index(layer)]
 
 
-def width(layer: str) -> int:
+def width(layer: str, network: str) -> int:
     """Returns the number of channels of a layer in the canonical spelling."""
-    return WIDTHS[block(layer) - 1]
-
-
-def stride(layer: str) -> int:
-    """Returns how many pixels lie between two positions of a layer: 1, 2, 4, 8 or 16."""
-    return 2 ** (block(layer) - 1)
-
-
-def extent(layer: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Returns the height and width of a layer's features for a picture of some shape."""
-    return shape[0] // stride(layer), shape[1] // stride(layer)
+    return geometry(layer, network).width
 
 
 def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
     """Returns the shape (height, width, in, out) of the kernel of `layer`."""
-    names = layer_names(network)
-    position = names.index(layer)
-    inputs = width(names[position - 1]) if position else 3
-    return (3, 3, inputs, width(layer))
+    *before, own = needed((layer,), network)
+    inputs = width(before[-1], network) if before else 3
+    edge = geometry(own, network).kernel
+    return (edge, edge, inputs, width(own, network))
 
 
 def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
@@ -84,9 +127,46 @@ def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
     return names[: names.index(deepest(layers, network)) + 1]
 
 
+def blocks(layers: tuple[str, ...], network: str) -> list[tuple[str, ...]]:
+    """Returns the convolutions that `layers` need, parted where a pool lies between them."""
+    found: list[tuple[str, ...]] = [()]
+    for name in needed(layers, network):
+        if geometry(name, network).pooled:
+            found.append(())
+        found[-1] += (name,)
+    return found
+
+
 def deepest(layers: tuple[str, ...], network: str) -> str:
     """Returns the layer of `layers` that comes last in `network`."""
     return max(layers, key=layer_names(network).index)
+
+
+def extent(layer: str, network: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the height and width of a layer's features for a picture of some shape."""
+    height, width = shape[:2]
+    for window, step, padding in windows(layer, network):
+        height, width = (
+            max(0, (length + 2 * padding - window) // step + 1) for length in (height, width)
+        )
+    return height, width
+
+
+def minimum_size(layer: str, network: str) -> int:
+    """Returns the least height and width of a picture of which a layer has a position."""
+    length = 1
+    for window, step, padding in reversed([*windows(layer, network)]):
+        length = max(1, (length - 1) * step + window - 2 * padding)
+    return length
+
+
+def windows(layer: str, network: str) -> Iterator[tuple[int, int, int]]:
+    """Yields edge, stride and padding of every pool and convolution from a picture to a layer."""
+    for name in needed((layer,), network):
+        own = geometry(name, network)
+        if own.pooled:
+            yield NETWORKS[network].pool, 2, 0
+        yield own.kernel, own.stride, own.padding
 
 
 def gradient_flops(layers: tuple[str, ...], network: str, shape: tuple[int, ...]) -> int:
@@ -97,10 +177,10 @@ def gradient_flops(layers: tuple[str, ...], network: str, shape: tuple[int, ...]
 
     Args:
       layers: canonical names.
-      network: `vgg16` or `vgg19`.
+      network: a key of `NETWORKS`.
       shape: height and width of the picture.
     """
     return sum(
-        4 * math.prod(kernel_shape(layer, network)) * math.prod(extent(layer, shape))
+        4 * math.prod(kernel_shape(layer, network)) * math.prod(extent(layer, network, shape))
         for layer in needed(layers, network)
     )

@@ -57,6 +57,26 @@ def _wide(x: Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def softmax_smoothing(features: Features, temperature: float = 1.0) -> Features:
+    """Returns the softmax over all entries of a feature map, times their number.
+
+    SWAG of Wang, Li and Vasconcelos 2021 (arXiv 2104.05623): exp(F_ik / T) over the sum of
+    exp(F_mn / T) over all channels and positions of the layer, with T = 1. The number of entries is
+    ours: the mean is 1 whatever the size of the picture, where the paper's entries, and with them
+    its losses, shrink as it grows. So is T: the exponential smooths activations below T, which then
+    lie between 1 and e, and sharpens those far above it.
+
+    Args:
+      features: F, of any float type.
+      temperature: T, in the units of the features.
+
+    Returns:
+      At least float32, none negative.
+    """
+    features = at_least_float32(features)
+    return features.size * jax.nn.softmax(features / temperature, axis=None)
+
+
 def content_loss(
     features: Features,
     target: Features,

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from nstyle.colour import grey
 from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
-from nstyle.layers import BLOCKS, canonical, deepest, layer_names, stride
+from nstyle.layers import NETWORKS, canonical, deepest, layer_names, minimum_size
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
     GRAM_NORMALIZATIONS,
@@ -26,8 +26,10 @@ from nstyle.losses import (
     FeatureMaps,
     Image,
     Scalar,
+    softmax_smoothing,
     total_variation,
 )
+from nstyle.networks import MEAN_PIXEL, POOLINGS, PRECISIONS, Params, network_features
 from nstyle.style_losses import (
     GramMatrix,
     StyleLoss,
@@ -38,7 +40,6 @@ from nstyle.style_losses import (
     observed,
     style_term,
 )
-from nstyle.vgg import MEAN_PIXEL, POOLINGS, PRECISIONS, Params, vgg_features
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Structure:
     """The static part of an objective; hashable, so that compiled functions are kept by it.
 
     Attributes:
-      network: `vgg16` or `vgg19`.
-      pooling: a key of `vgg.POOLINGS`.
+      network: a key of `layers.NETWORKS`.
+      pooling: a key of `networks.POOLINGS`.
       pixels: the family of the weights, `torchvision` or `caffe`.
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
@@ -62,8 +63,10 @@ class Structure:
       tv_kind: a key of `losses.TOTAL_VARIATIONS`.
       value_range: the value of white in the picture that is optimised, 1 or 255; total variation
         and the solver's step are in these units.
-      precision: of the network, a key of `vgg.PRECISIONS`; losses are float32.
+      precision: of the network, a key of `networks.PRECISIONS`; losses are float32.
       luminance: whether all terms are of the pictures' luminance alone, see `colour.grey`.
+      temperature: of the softmax that smooths all features before any loss, see
+        `losses.softmax_smoothing`; None leaves them as they are.
 
     Raises:
       NstyleError: a value is not one of those allowed, or a layer is named twice.
@@ -85,9 +88,10 @@ class Structure:
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
     regions: tuple[int | None, ...] = (None,)
     content_weighted: bool = False
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("network", self.network, BLOCKS)
+        check_choice("network", self.network, NETWORKS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("pixels", self.pixels, MEAN_PIXEL)
         check_choice("precision", self.precision, PRECISIONS)
@@ -129,7 +133,7 @@ class Structure:
     @property
     def minimum_size(self) -> int:
         """The least height and width of a picture that the deepest layer still sees."""
-        return max(2, stride(deepest(self.layers, self.network)))
+        return max(2, minimum_size(deepest(self.layers, self.network), self.network))
 
 
 class LossWeights(NamedTuple):
@@ -194,10 +198,10 @@ def seen(structure: Structure, image: Image) -> Image:
 def features_of(
     structure: Structure, params: Params, image: Image, layers: tuple[str, ...]
 ) -> FeatureMaps:
-    """Returns the features of `layers` for a picture in [0, `value_range`]."""
+    """Returns the smoothed features of `layers` for a picture in [0, `value_range`]."""
     if not layers:
         return {}
-    return vgg_features(
+    features = network_features(
         params,
         image / structure.value_range,
         network=structure.network,
@@ -206,6 +210,12 @@ def features_of(
         pixels=structure.pixels,
         precision=structure.precision,
     )
+    if structure.temperature is None:
+        return features
+    return {
+        layer: softmax_smoothing(feature, structure.temperature)
+        for layer, feature in features.items()
+    }
 
 
 def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:

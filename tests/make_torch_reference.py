@@ -23,14 +23,14 @@ from PIL import Image, ImageCms
 from torch.nn import functional
 
 HERE = Path(__file__).parent
-BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+NETWORKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SAMPLES = 2000
 
 
 def names(network):
-    return [f"conv{b + 1}_{i + 1}" for b, n in enumerate(BLOCKS[network]) for i in range(n)]
+    return [f"conv{b + 1}_{i + 1}" for b, n in enumerate(NETWORKS[network]) for i in range(n)]
 
 
 def lpips_vgg16():

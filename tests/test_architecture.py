@@ -13,7 +13,7 @@ LAYERS = [
     {"layers", "files"},
     {"losses"},
     {"style_losses", "content_losses"},
-    {"vgg", "weights", "images", "colour"},
+    {"networks", "weights", "images", "colour"},
     {"objective", "scores", "guidance"},
     {"solver", "grouping", "tiles"},
     {"batch"},

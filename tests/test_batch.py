@@ -23,7 +23,7 @@ from nstyle.batch import (
     stacked,
 )
 from nstyle.errors import NstyleError
-from nstyle.layers import kernel_shape, layer_names, stride, width
+from nstyle.layers import extent, kernel_shape, layer_names, width
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.solver import (
     LBFGS,
@@ -261,18 +261,18 @@ def test_memory_of_a_member_is_what_the_compiler_needs():
         network = {
             name: {
                 "kernel": floats(kernel_shape(name, "vgg16"), jnp.float32),
-                "bias": floats((width(name),), jnp.float32),
+                "bias": floats((width(name, "vgg16"),), jnp.float32),
             }
             for name in layer_names("vgg16")
         }
         content = {
             name: floats(
-                (count, side // stride(name), side // stride(name), width(name)), "float32"
+                (count, *extent(name, "vgg16", (side, side)), width(name, "vgg16")), "float32"
             )
             for name in structure.content_layers
         }
         style = {
-            name: floats((count, width(name), width(name)), "float32")
+            name: floats((count, width(name, "vgg16"), width(name, "vgg16")), "float32")
             for name in structure.style_layers
         }
         numbers = LossWeights(

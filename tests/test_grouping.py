@@ -34,6 +34,13 @@ def test_other_differences_are_never_joined():
     assert shared([FULL, *others], 32 * 32, 1) == [FULL, *others]
 
 
+def test_networks_with_other_layers_are_never_joined():
+    """AlexNet costs a fifteenth of VGG-16, most of it beyond its first layer."""
+    alexnet = Structure(network="alexnet", content_layers=("conv3",), style_layers=("conv1",))
+    assert shared([FULL, alexnet], 64 * 64, 10) == [FULL, alexnet]
+    assert 0.02 < operations_per_pixel(alexnet) / operations_per_pixel(FULL) < 0.1
+
+
 def test_layers_of_a_union_are_in_the_order_of_the_network():
     parts = [
         Structure(content_layers=("conv3_2",), style_layers=("conv5_1", "conv1_1")),

@@ -17,6 +17,8 @@ from nstyle.config import compose
 from nstyle.content_losses import Rescaled
 from nstyle.errors import NstyleError
 from nstyle.guidance import Guide, Labels, coverage, guidance, pooled
+from nstyle.layers import extent
+from nstyle.networks import pool
 from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
 from nstyle.style_losses import (
     MMD,
@@ -29,7 +31,6 @@ from nstyle.style_losses import (
     style_term,
 )
 from nstyle.transfer import content_target, style_target
-from nstyle.vgg import POOLINGS
 
 LAYERS = ("conv1_1", "conv2_1")
 TINY = {"size": 32, "steps": 2, "pyramid.levels": 1, "style_layers": LAYERS}
@@ -102,7 +103,7 @@ def test_a_guided_gram_matrix_is_that_of_equations_5_and_6(vgg16, random):
     own, other = (
         {layer: jnp.asarray(value) for layer, value in found.items()}
         for found in (
-            guidance(of, colours, at.shape, LAYERS, 1.5)
+            guidance(of, colours, at.shape, LAYERS, "vgg16", 1.5)
             for of, at in zip(labels, (image, style), strict=True)
         )
     )
@@ -110,7 +111,7 @@ def test_a_guided_gram_matrix_is_that_of_equations_5_and_6(vgg16, random):
     found = evaluate(structure, image, problem)[1].style
 
     def gram(features, part, layer):
-        guide = np.float64(pooled(part, layer))
+        guide = np.float64(pooled(part, layer, "vgg16"))
         guided = (features * guide[..., None]).reshape(-1, features.shape[-1])
         guided /= np.linalg.norm(guide)
         return guided.T @ guided / features.shape[-1]
@@ -183,7 +184,7 @@ def test_weights_multiply_the_content_loss_at_each_position(vgg16, random, reduc
     )
     image, content = (jnp.asarray(random.random((24, 31, 3)), jnp.float32) for _ in range(2))
     plane = random.random((24, 31)).astype(np.float32)
-    weights = {"conv2_2": jnp.asarray(pooled(plane, "conv2_2")[..., None], jnp.float32)}
+    weights = {"conv2_2": jnp.asarray(pooled(plane, "conv2_2", "vgg16")[..., None], jnp.float32)}
     problem = problem_of(structure, vgg16, content, [], content_weights=weights)
     found = evaluate(structure, image, problem)[1].content["conv2_2"]
 
@@ -211,8 +212,17 @@ def test_planes_are_pooled_as_features_are(random):
     plane = random.random((37, 51)).astype(np.float32)
     expected = jnp.asarray(plane)[..., None]
     for layer in ("conv1_2", "conv2_1", "conv3_3", "conv4_1", "conv5_1"):
-        np.testing.assert_allclose(pooled(plane, layer), expected[..., 0], rtol=1e-5)
-        expected = POOLINGS["avg"](expected)
+        np.testing.assert_allclose(pooled(plane, layer, "vgg16"), expected[..., 0], rtol=1e-5)
+        expected = pool(expected, "vgg16", "avg")
+
+
+def test_planes_have_the_extent_of_layers_that_go_by_steps(random):
+    plane = random.random((70, 97))
+    for layer in ("conv1", "conv2", "conv5"):
+        found = pooled(plane, layer, "alexnet")
+        assert found.shape == extent(layer, "alexnet", plane.shape)
+        np.testing.assert_allclose(found.mean(), plane.mean(), rtol=0.05)
+    assert pooled(plane[:12], "conv5", "alexnet").size == 0
 
 
 def test_regions_count_by_area_and_styles_share_them():
@@ -371,7 +381,7 @@ def test_each_region_takes_its_own_style_and_the_seam_shows_no_halo(tmp_path, so
 
     structure = Structure(content_layers=())
     labels = Labels.of("", halves(64, 64))
-    guide = guidance(labels, ("#ff0000", "#0000ff"), (64, 64), structure.style_layers, 0.0)
+    guide = guidance(labels, ("#ff0000", "#0000ff"), (64, 64), structure.style_layers, "vgg16", 0.0)
     own = features_of(structure, vgg16.params, jnp.asarray(result), structure.style_layers)
     by = style_term(GramMatrix()).by_moments
     wanted = [

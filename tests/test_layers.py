@@ -1,15 +1,28 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nstyle.errors import NstyleError
-from nstyle.layers import canonical, deepest, gradient_flops, kernel_shape, layer_names, stride
-from nstyle.vgg import vgg_features
+from nstyle.layers import (
+    NETWORKS,
+    blocks,
+    canonical,
+    deepest,
+    extent,
+    gradient_flops,
+    kernel_shape,
+    layer_names,
+    minimum_size,
+)
+from nstyle.networks import network_features
 
 
 def test_counts_of_convolutions_are_those_of_the_paper():
     assert len(layer_names("vgg16")) == 13
     assert len(layer_names("vgg19")) == 16
+    assert len(layer_names("alexnet")) == 5
 
 
 @pytest.mark.parametrize("spelling", ["conv4_2", "block4_conv2", "relu4_2"])
@@ -31,8 +44,60 @@ def test_nearest_layer_is_offered():
 def test_geometry():
     assert kernel_shape("conv1_1", "vgg16") == (3, 3, 3, 64)
     assert kernel_shape("conv3_1", "vgg19") == (3, 3, 128, 256)
-    assert [stride(f"conv{block}_1") for block in range(1, 6)] == [1, 2, 4, 8, 16]
+    assert [minimum_size(f"conv{block}_1", "vgg19") for block in range(1, 6)] == [1, 2, 4, 8, 16]
+    assert extent("conv3_2", "vgg16", (43, 38, 3)) == (10, 9)
     assert deepest(("conv2_1", "conv4_2", "conv1_1"), "vgg16") == "conv4_2"
+
+
+@pytest.mark.parametrize("spelling", ["conv4", "relu4"])
+def test_alexnets_layers_have_no_blocks(spelling):
+    assert canonical(spelling, "alexnet") == "conv4"
+    with pytest.raises(NstyleError, match=r"no layer 'conv4_2'; did you mean 'conv4'\? .*conv5\)"):
+        canonical("conv4_2", "alexnet")
+
+
+def test_geometry_of_alexnet():
+    """At 224 px as in the tables of its papers: 55 positions, 27 after a pool, 13 after two."""
+    extents = [extent(layer, "alexnet", (224, 224)) for layer in layer_names("alexnet")]
+    assert extents == [(55, 55), (27, 27), (13, 13), (13, 13), (13, 13)]
+    assert [kernel_shape(layer, "alexnet") for layer in ("conv1", "conv2", "conv5")] == [
+        (11, 11, 3, 64),
+        (5, 5, 64, 192),
+        (3, 3, 256, 256),
+    ]
+    assert blocks(("conv4",), "alexnet") == [("conv1",), ("conv2",), ("conv3", "conv4")]
+
+
+networks_and_layers = st.sampled_from(
+    [(network, layer) for network in NETWORKS for layer in layer_names(network)]
+)
+
+
+@given(networks_and_layers, st.integers(1, 70), st.integers(1, 70))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_extents_are_those_of_the_features(of, height, width):
+    """Where the layer has no position the network would not run."""
+    network, layer = of
+    least = minimum_size(layer, network)
+    assert (min(extent(layer, network, (height, width))) > 0) == (min(height, width) >= least)
+    assert extent(layer, network, (least, least)) == (1, 1)
+    height, width = max(height, least), max(width, least)
+    params = {
+        name: {
+            "kernel": jax.ShapeDtypeStruct(kernel_shape(name, network), jnp.float32),
+            "bias": jax.ShapeDtypeStruct(kernel_shape(name, network)[3:], jnp.float32),
+        }
+        for name in layer_names(network)
+    }
+    features = jax.eval_shape(
+        lambda params, image: network_features(
+            params, image, network=network, pooling="avg", layers=(layer,), pixels="caffe"
+        ),
+        params,
+        jax.ShapeDtypeStruct((height, width, 3), jnp.float32),
+    )
+    channels = kernel_shape(layer, network)[3]
+    assert features[layer].shape == (*extent(layer, network, (height, width)), channels)
 
 
 @pytest.mark.parametrize(("layers", "shape"), [(("conv3_1",), (40, 56)), (("conv2_2",), (33, 47))])
@@ -40,7 +105,7 @@ def test_operations_are_those_that_xla_counts(vgg16, layers, shape):
     """XLA leaves out what falls on the padding, and counts the other operations too."""
 
     def loss(image):
-        features = vgg_features(
+        features = network_features(
             vgg16.params, image, network="vgg16", pooling="avg", layers=layers, pixels="torchvision"
         )
         return sum(feature.sum() for feature in features.values())

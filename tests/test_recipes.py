@@ -141,6 +141,9 @@ KNOWN = {  # the set of features, white, the formula
     "texture": ("default", 1.0, style_alone),
 }
 
+#: The formula of `default` on features of other networks; see test_networks.py.
+OTHER_FEATURES = ("alexnet", "random-weights")
+
 
 def job_of(recipe, reference, weight_files, **settings):
     key = KNOWN[recipe][0]
@@ -154,7 +157,7 @@ def job_of(recipe, reference, weight_files, **settings):
 
 
 def test_every_recipe_has_a_known_answer():
-    assert sorted(KNOWN) == group_options("recipe")
+    assert sorted({*KNOWN, *OTHER_FEATURES}) == group_options("recipe")
 
 
 @pytest.mark.parametrize("recipe", KNOWN)

@@ -7,7 +7,7 @@ import pytest
 from nstyle import rescaling
 from nstyle.layers import layer_names
 from nstyle.losses import gram_matrix, style_loss
-from nstyle.vgg import vgg_features
+from nstyle.networks import network_features
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_losses_compare_across_poolings_after_rescaling(
 
     def losses(params, pooling):
         options = {"network": "vgg16", "pooling": pooling, "pixels": "torchvision"}
-        features = [vgg_features(params, picture, layers=layers, **options) for picture in pair]
+        features = [network_features(params, picture, layers=layers, **options) for picture in pair]
         grams = [[gram_matrix(feature[layer]) for layer in layers] for feature in features]
         return np.array([float(style_loss(*both)) for both in zip(*grams, strict=True)])
 

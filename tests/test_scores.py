@@ -14,9 +14,11 @@ from scipy import linalg, ndimage
 
 from nstyle import images, scores
 from nstyle.errors import NstyleError
+from nstyle.networks import network_features
 
 HIGHER_IS_CLOSER = {"ssim_content"}
 BY_ALEXNET = {"lpips_content", "style_gram", "style_frechet"}
+BY_VGG = {"style_gram_vgg16"}
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -71,7 +73,7 @@ def gaussian(random, positions, channels):
 
 
 def test_identical_pictures(pair):
-    found = scores.score(pair[0], pair[0], pair[0])
+    found = scores.score(pair[0], pair[0], pair[0], by_vgg=True)
     assert found.keys() == scores.SCORES.keys()
     assert found.pop("ssim_content") == 1
     assert found == pytest.approx(dict.fromkeys(found, 0), abs=1e-12)
@@ -85,7 +87,7 @@ def test_farther_is_farther(pair, random, degrade):
         "noise": [picture + amount * noise for amount in (0.02, 0.1, 0.4)],
         "blur": [ndimage.gaussian_filter(picture, (s, s, 0)) for s in (0.5, 1.5, 4)],
     }[degrade]
-    found = [scores.score(image, picture, picture) for image in degraded]
+    found = [scores.score(image, picture, picture, by_vgg=True) for image in degraded]
     for key in scores.SCORES:
         values = [row[key] for row in found]
         assert values == sorted(values, reverse=key in HIGHER_IS_CLOSER), key
@@ -193,10 +195,14 @@ def test_squared_frechet_of_commuting_covariances(random):
 
 def test_no_features_at_all_are_at_distance_one(pair, monkeypatch):
     """Of a picture whose features are all zero, |A| is |G - A| and the energy is the distance."""
-    features = scores._alexnet
+    features = scores._features
     black = np.zeros_like(pair[0])
     monkeypatch.setattr(
-        scores, "_alexnet", lambda params, x: [x.any() * layer for layer in features(params, x)]
+        scores,
+        "_features",
+        lambda network, params, x: jax.tree.map(
+            lambda layer: x.any() * layer, features(network, params, x)
+        ),
     )
     scores._layer_moments.cache_clear()
     try:
@@ -274,21 +280,55 @@ def test_without_content_or_style(pair):
     [
         ((31, 31), set()),
         ((30, 96), BY_ALEXNET),
-        ((7, 7), BY_ALEXNET),
-        ((40, 6), BY_ALEXNET | {"ssim_content"}),
-        ((1, 1), BY_ALEXNET | {"ssim_content"}),
+        ((15, 15), BY_ALEXNET | BY_VGG),
+        ((40, 6), BY_ALEXNET | BY_VGG | {"ssim_content"}),
+        ((1, 1), BY_ALEXNET | BY_VGG | {"ssim_content"}),
     ],
 )
 def test_pictures_too_small(random, shape, none):
     first, second = random.random((2, *shape, 3))
-    found = scores.score(first, second, second)
+    found = scores.score(first, second, second, by_vgg=True)
     assert {key for key, value in found.items() if value is None} == none
     assert np.isfinite([value for value in found.values() if value is not None]).all()
 
 
 def test_a_style_too_small_is_none_for_what_looks_at_it(pair, random):
     found = scores.score(pair[0], pair[1], random.random((30, 96, 3)))
-    assert {key for key, value in found.items() if value is None} == {"style_gram", "style_frechet"}
+    assert {key for key, value in found.items() if value is None} == {
+        "style_gram",
+        "style_frechet",
+        "style_gram_vgg16",
+    }
+
+
+def test_vgg_judges_no_picture_that_takes_too_much_memory(pair, monkeypatch):
+    monkeypatch.setattr(scores, "VGG_MOST_PIXELS", 96 * 64 - 1)
+    assert scores.score(*pair, pair[1], by_vgg=True)["style_gram_vgg16"] is None
+
+
+def test_gram_distance_of_vgg_by_its_own_features(pair, vgg16):
+    """By float64 NumPy on features that are tested against PyTorch's."""
+    layers = scores.JUDGES["vgg16"]
+
+    def grams(picture):
+        found = network_features(
+            vgg16.params,
+            jnp.asarray(picture, jnp.float32),
+            network="vgg16",
+            pooling="max",
+            layers=layers,
+            pixels="torchvision",
+        )
+        rows = (np.asarray(found[layer], np.float64) for layer in layers)
+        flat = [x.reshape(-1, x.shape[-1]) for x in rows]
+        return [x.T @ x / len(x) for x in flat]
+
+    distances = [
+        np.linalg.norm(a - b) / np.linalg.norm(b)
+        for a, b in zip(*(grams(picture) for picture in pair), strict=True)
+    ]
+    found = scores.gram_distance(*pair, network="vgg16")
+    assert found == pytest.approx(np.mean(distances), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -316,9 +356,9 @@ def test_values_outside_are_clipped(pair):
 def test_a_style_costs_once_and_a_shape_compiles_once(pair, random, monkeypatch, caplog):
     content, style = random.random((50, 44, 3)), random.random((44, 50, 3))
     results = random.random((3, 50, 44, 3))
-    shapes, features = [], scores._alexnet
+    shapes, features = [], scores._features
     monkeypatch.setattr(
-        scores, "_alexnet", lambda params, x: shapes.append(x.shape) or features(params, x)
+        scores, "_features", lambda *given: shapes.append(given[2].shape) or features(*given)
     )
     with jax.log_compiles():
         scores.score(results[0], content, style)
@@ -327,5 +367,5 @@ def test_a_style_costs_once_and_a_shape_compiles_once(pair, random, monkeypatch,
         for result in results[1:]:
             scores.score(result, content, style)
     assert "Compiling" not in caplog.text
-    assert shapes.count((1, *style.shape)) == 1
-    assert shapes.count((1, *content.shape)) == len(results)
+    assert shapes.count(style.shape) == 1
+    assert shapes.count(content.shape) == len(results)

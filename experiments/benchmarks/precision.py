@@ -17,10 +17,10 @@ import common
 import jax
 import jax.numpy as jnp
 
+from nstyle.networks import PRECISIONS
 from nstyle.objective import Structure
 from nstyle.solver import Stopping
 from nstyle.transfer import objective, transfer
-from nstyle.vgg import PRECISIONS
 
 
 def main() -> None:

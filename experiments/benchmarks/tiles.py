@@ -67,11 +67,11 @@ def main() -> None:
         shape = (size, size)
         tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
         kinds = ["tiled"]
-        if size <= options.whole_to and EVALUATION_BYTES * size**2 <= machine_bytes():
+        whole_bytes = EVALUATION_BYTES[STRUCTURE.network] * size**2
+        if size <= options.whole_to and whole_bytes <= machine_bytes():
             kinds += whole_kinds
         else:
-            need = EVALUATION_BYTES * size**2 / 2**30
-            print(f"{size} px is not done whole: that takes about {need:.1f} GiB")
+            print(f"{size} px is not done whole: that takes about {whole_bytes / 2**30:.1f} GiB")
         for kind in kinds + ["ratio"] * (size in options.ratio_at):
             row = {"kind": kind, "size": size} | measured(kind, size, tile, options.rounds)
             if kind not in whole_kinds:

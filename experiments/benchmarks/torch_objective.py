@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nstyle.layers import block, needed
+from nstyle.layers import geometry, needed
+from nstyle.networks import MEAN_PIXEL, Params
 from nstyle.objective import LossWeights, Structure
-from nstyle.vgg import MEAN_PIXEL, Params
 
 #: (1, 3, height, width) -> loss.
 TorchObjective = Callable[[torch.Tensor], torch.Tensor]
@@ -52,12 +52,11 @@ def torch_objective(
     }
 
     def features(image: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        found, current_block = {}, 1
+        found = {}
         x = ((image - _MEAN) / _STD).contiguous(memory_format=memory)
         for name, (kernel, bias) in convolutions.items():
-            if block(name) != current_block:
+            if geometry(name, structure.network).pooled:
                 x = functional.avg_pool2d(x, 2)
-                current_block = block(name)
             x = functional.relu(functional.conv2d(x, kernel, bias, padding=1), inplace=True)
             if name in structure.layers:
                 found[name] = x

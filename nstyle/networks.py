@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 as frozen feature extractors.
+"""VGG-16, VGG-19 and AlexNet as frozen feature extractors.
 
 The network sees one picture of shape (height, width, 3), already in the pixels that its weights
 expect (`preprocess`), and returns the features of the layers asked for, after the ReLU.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nstyle.layers import BLOCKS, block, layer_names, needed, width
+from nstyle.layers import NETWORKS, geometry, layer_names, needed
 from nstyle.losses import FeatureMaps, Features, Image
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name.
@@ -23,17 +23,19 @@ Params = Mapping[str, Mapping[str, Float[Array | np.ndarray, "..."]]]
 PerFilter = Float[Array, "_"]
 
 
-def _l2_pool(x: Features) -> Float[Array, "half_h half_w c"]:
-    squares = nn.avg_pool(jnp.square(x), (2, 2), strides=(2, 2))
+def _l2_pool(
+    x: Features, window: tuple[int, int], strides: tuple[int, int]
+) -> Float[Array, "_ _ c"]:
+    squares = nn.avg_pool(jnp.square(x), window, strides=strides)
     active = squares > 0  # at zero the root has no slope; here it is taken to be flat
     return jnp.where(active, jnp.sqrt(jnp.where(active, squares, 1.0)), 0.0)
 
 
-#: The 2 x 2 pools of stride 2: mean, maximum, root of the mean square. All drop an odd last row or
-#: column, as Caffe's VGG in PyTorch does.
-POOLINGS: dict[str, Callable[[Features], Features]] = {
-    "avg": lambda x: nn.avg_pool(x, (2, 2), strides=(2, 2)),
-    "max": lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)),
+#: Maximum, as every network here was trained, mean (Gatys et al. 2015, section 2), or root of the
+#: mean square. All drop the last rows and columns that fill no window, as PyTorch does.
+POOLINGS: dict[str, Callable[..., Features]] = {
+    "avg": nn.avg_pool,
+    "max": nn.max_pool,
     "l2": _l2_pool,
 }
 
@@ -76,25 +78,45 @@ MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
 RARELY_ACTIVE = 1e-3
 
 
-def convolution(layer: str, padding: int = 1, precision: str = "float32") -> nn.Conv:
+def convolution(layer: str, network: str, precision: str = "float32") -> nn.Conv:
     """Returns the convolution of a layer, before its ReLU.
 
     Args:
       layer: its canonical name.
-      padding: zeros at every side.
+      network: a key of `NETWORKS`.
       precision: a key of `PRECISIONS`.
     """
+    own = geometry(layer, network)
     dtype, products = PRECISIONS[precision]
-    size = (3, 3)
-    return nn.Conv(width(layer), size, padding=padding, dtype=dtype, precision=products, name=layer)
+    return nn.Conv(
+        own.width,
+        (own.kernel, own.kernel),
+        strides=own.stride,
+        padding=own.padding,
+        dtype=dtype,
+        precision=products,
+        name=layer,
+    )
 
 
-class VGG(nn.Module):
-    """The convolutions of a VGG network up to the deepest layer asked for.
+def pool(x: Features, network: str, pooling: str) -> Float[Array, "_ _ c"]:
+    """Returns the pool of features by a network's windows.
+
+    Args:
+      x: features.
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
+    """
+    edge = NETWORKS[network].pool
+    return POOLINGS[pooling](x, (edge, edge), strides=(2, 2))
+
+
+class Extractor(nn.Module):
+    """The convolutions of a network up to the deepest layer asked for.
 
     Attributes:
-      network: `vgg16` or `vgg19`.
-      pooling: a key of `POOLINGS`: `max`, as trained, `avg` (Gatys et al. 2015, section 2) or `l2`.
+      network: a key of `NETWORKS`.
+      pooling: a key of `POOLINGS`.
       layers: canonical names of the layers to return.
       precision: a key of `PRECISIONS`.
     """
@@ -108,12 +130,10 @@ class VGG(nn.Module):
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
         features: FeatureMaps = {}
-        current_block = 1
         for name in needed(self.layers, self.network):
-            if block(name) != current_block:
-                x = POOLINGS[self.pooling](x)
-                current_block = block(name)
-            x = nn.relu(convolution(name, precision=self.precision)(x))
+            if geometry(name, self.network).pooled:
+                x = pool(x, self.network, self.pooling)
+            x = nn.relu(convolution(name, self.network, self.precision)(x))
             if name in self.layers:
                 features[name] = x
         return features
@@ -133,7 +153,7 @@ def preprocess(image: Image, pixels: str) -> Image:
     return centred / jnp.array((0.229, 0.224, 0.225), image.dtype)
 
 
-def vgg_features(
+def network_features(
     params: Params,
     image: Image,
     *,
@@ -147,19 +167,18 @@ def vgg_features(
 
     Args:
       params: weights of at least the layers up to the deepest one.
-      image: at least as many pixels high and wide as the stride of the deepest layer.
-      network: `vgg16` or `vgg19`.
+      image: at least as high and wide as `layers.minimum_size` of the deepest layer.
+      network: a key of `NETWORKS`.
       pooling: a key of `POOLINGS`.
       layers: canonical layer names.
       pixels: the family of the weights, `torchvision` or `caffe`.
       precision: a key of `PRECISIONS`.
 
     Returns:
-      Arrays of shape (height // stride, width // stride, channels), none negative, of the dtype of
-      the precision.
+      Arrays of shape (*`layers.extent`, channels), none negative, of the dtype of the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
-    module = VGG(network, pooling, layers, precision)
+    module = Extractor(network, pooling, layers, precision)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)
     return features
@@ -178,7 +197,7 @@ def mean_activations(
     Args:
       params: weights of all the layers of `network`.
       images: RGB pictures in [0, 1], at least one; each counts alike, whatever its size.
-      network: `vgg16` or `vgg19`.
+      network: a key of `NETWORKS`.
       pooling: a key of `POOLINGS`.
       pixels: the family of the weights.
     """
@@ -186,7 +205,7 @@ def mean_activations(
 
     @jax.jit
     def means(image: Image) -> dict[str, PerFilter]:
-        features = vgg_features(
+        features = network_features(
             params, image, network=network, pooling=pooling, layers=layers, pixels=pixels
         )
         return {name: jnp.mean(feature, axis=(0, 1)) for name, feature in features.items()}
@@ -201,10 +220,9 @@ def scale_pools(params: Params, scale: float, network: str) -> Params:
     The convolution after each pool has kernels of that scale instead: a number like any other, so
     that no program is compiled again for it.
     """
-    after_pools = {f"conv{number}_1" for number in range(2, 1 + len(BLOCKS[network]))}
     return {
-        name: {**weights, "kernel": scale * weights["kernel"]} if name in after_pools else weights
-        for name, weights in params.items()
+        name: {**own, "kernel": scale * own["kernel"]} if geometry(name, network).pooled else own
+        for name, own in params.items()
     }
 
 
