@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_vgg import random_vgg19
+from test_networks import random_vgg19
 
 from nstyle.config import compose, group_options
 from nstyle.errors import NstyleError

@@ -301,7 +301,7 @@ def test_a_style_too_small_is_none_for_what_looks_at_it(pair, random):
     }
 
 
-def test_vgg_judges_no_picture_that_takes_too_much_memory(pair, monkeypatch):
+def test_networks_judges_no_picture_that_takes_too_much_memory(pair, monkeypatch):
     monkeypatch.setattr(scores, "VGG_MOST_PIXELS", 96 * 64 - 1)
     assert scores.score(*pair, pair[1], by_vgg=True)["style_gram_vgg16"] is None
 

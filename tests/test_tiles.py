@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_vgg import random_vgg19
+from test_networks import random_vgg19
 
 from nstyle import tiles
 from nstyle.config import compose

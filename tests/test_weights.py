@@ -132,7 +132,7 @@ def test_wrong_layers_are_refused_by_file_layer_expected_and_found(tmp_path, vgg
     assert str(path) in str(raised.value)
 
 
-def test_vgg19_file_for_vgg16_is_refused(tmp_path, vgg16):
+def test_networks19_file_for_vgg16_is_refused(tmp_path, vgg16):
     arrays = torchvision_arrays(vgg16.params)
     arrays["features.30.weight"] = np.zeros((512, 512, 3, 3), np.float32)
     save_file(arrays, tmp_path / "a.safetensors")
