@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import expit
 
 from nstyle.feedforward import (
     EPSILON,
@@ -60,11 +61,7 @@ def paint_by_tiles(
             np.maximum(x, 0, out=x)
         if layer.closes:
             x += block
-    np.negative(x, out=x)
-    np.exp(x, out=x)
-    x += 1
-    np.reciprocal(x, out=x)
-    return x[:height, :width]
+    return expit(x, out=x)[:height, :width]
 
 
 def _convolved(

@@ -267,6 +267,21 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     )
 
 
+def network_of(config: DictConfig) -> Network:
+    """Returns the weights that the settings name; those of the last few calls are kept.
+
+    Raises:
+      NstyleError: see `weights.load`.
+    """
+    return _network(
+        config.weights,
+        config.network,
+        config.pixels,
+        config.pooling if config.rescale else None,
+        _stamp(config.weights),
+    )
+
+
 def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyType({})) -> Plan:
     """Reads what the settings name and checks it all.
 
@@ -293,13 +308,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
             if getattr(structure, f"{name}_layers"):
                 check_size(structure, name, picture.shape)
 
-    network = _network(
-        config.weights,
-        config.network,
-        config.pixels,
-        config.pooling if config.rescale else None,
-        _stamp(config.weights),
-    )
+    network = network_of(config)
     structure = structure_of(config, network.pixels)
     solver = _solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, None if style is None else style.shape, solver)
@@ -308,7 +317,7 @@ def plan(config: DictConfig, pictures: Mapping[str, np.ndarray] = MappingProxyTy
     return Plan(
         structure,
         network,
-        _loss_weights(config, structure),
+        loss_weights(config, structure),
         None if content is None else Picture.of(content),
         None if style is None else Picture.of(style),
         sizes,
@@ -670,7 +679,8 @@ def _initial(
     )
 
 
-def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
+def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
+    """Returns the weight of every term that the settings name."""
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]
