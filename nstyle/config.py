@@ -437,23 +437,24 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     Raises:
       NstyleError: an unknown name, or a value out of its range.
     """
-    own = list(TrainConfig.__annotations__)
-    overrides: dict[bool, list[str]] = {True: [], False: []}
+    own, own_paths = list(TrainConfig.__annotations__), ("style", "images", "out")
+    of_training, of_losses = [], []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in own:
-            check_readable = key not in PATH_KEYS + ("images",) or value[:1] in ("[", "'", '"')
-            plain = check_readable or value in ("", "null")
-            overrides[True].append(argument if plain else f"{key}={quote(value)}")
+            is_name = key in own_paths and value not in ("", "null") and value[0] not in "['\""
+            of_training.append(f"{key}={quote(value)}" if is_name else argument)
         elif key.split(".")[0] in LOSS_KEYS:
-            overrides[False].append(argument)
+            of_losses.append(argument)
         else:
             known = [*own, *LOSS_KEYS]
-            raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} ({', '.join(known)})")
-    for argument in overrides[True]:
+            raise NstyleError(
+                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle-train --cfg)"
+            )
+    for argument in of_training:
         if not can_be_read(argument):
             raise NstyleError(f"argument {argument!r} cannot be read: write name=value")
-    training = _composed("train", overrides[True])
+    training = _composed("train", of_training)
     ranges = {
         "size": (8, 4096),
         "batch_size": (1, 4096),
@@ -468,7 +469,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
         _check_number(key, values[key], low, high)
-    return training, _checked([*overrides[False], f"size={training.size}"])
+    return training, _checked([*of_losses, f"size={training.size}"])
 
 
 def check(config: DictConfig) -> None:

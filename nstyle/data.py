@@ -42,6 +42,9 @@ _LARGEST_SCALE = {False: 1.5, True: 2.5}
 
 _THREADS, _BATCHES_AHEAD = 4, 8
 
+#: How often the files are gone through at most; without end, grain counts beyond 64 bits.
+_ROUNDS = 10**9
+
 
 @dataclass
 class Pictures:
@@ -83,7 +86,7 @@ def pictures_of(folder: str | None) -> Pictures:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise NstyleError(f"images: there is no folder {folder!r}")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = files_in(root)
     if len(found) < 2:
         raise NstyleError(
             f"images: {len(found)} pictures in {folder!r} (at least 2; {', '.join(SUFFIXES)})"
@@ -91,6 +94,11 @@ def pictures_of(folder: str | None) -> Pictures:
     held_out = found[::_HELD_OUT_EVERY][:_MOST_HELD_OUT]
     files = [path for path in found if path not in held_out]
     return Pictures(f"{len(files)} pictures of the folder {root.name!r}", files, held_out, False)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Returns the pictures in a folder and its subfolders, by their names, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def batches(
@@ -122,7 +130,7 @@ def batches(
         return _piece(pictures, int(index), size, random)
 
     order: Any = grain.MapDataset.source(range(len(pictures.files))).seed(seed)
-    endless = order.shuffle().repeat().random_map(piece).batch(batch_size)
+    endless = order.shuffle().repeat(_ROUNDS).random_map(piece).batch(batch_size)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD)
     return iter(endless[first:].to_iter_dataset(options))
 

@@ -228,7 +228,8 @@ def paint(
     height, width = images.shape[1:3]
     below, beside = -height % STRIDE, -width % STRIDE
     padded = jnp.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
-    painted = TransformNet(architecture, precision).apply({"params": params}, padded, mixture)
+    net = TransformNet(architecture, precision)
+    painted = jnp.asarray(net.apply({"params": params}, padded, mixture))
     return painted[:, :height, :width]
 
 

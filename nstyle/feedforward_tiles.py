@@ -7,7 +7,7 @@ drives the tiles, all of one shape, so that a layer compiles once.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def paint_by_tiles(
 
 
 def _convolved(
-    x: Map, layer: Layer, params: dict[str, Array], upsampling: str, tile: int
+    x: Map, layer: Layer, params: Mapping[str, Array], upsampling: str, tile: int
 ) -> Map:
     height, width = (length * layer.enlarged // layer.stride for length in x.shape[:2])
     convolved = np.empty((height, width, layer.channels), np.float32)
@@ -113,7 +113,7 @@ def _reflected(positions: np.ndarray, length: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _convolve(
-    layer: Layer, params: dict[str, Array], window: Float[Array, "h w c"]
+    layer: Layer, params: Mapping[str, Array], window: Float[Array, "h w c"]
 ) -> Float[Array, "edge edge_ out"]:
     return jnp.asarray(convolution(layer).apply({"params": params}, window[None])[0])
 

@@ -1,12 +1,12 @@
 """The command `nstyle-train`: a training in its folder, from where an earlier process left it.
 
-    OUT/
-        settings.json       all that decides the result
-        trace.csv           the losses of every tenth step
-        samples/            how it paints pictures that it never learns from
-        checkpoints/        where an unfinished training goes on
-        model.safetensors   the network with its card, written last
-        card.json           the card alone, to read
+OUT/
+    settings.json       all that decides the result
+    trace.csv           the losses of every tenth step
+    samples/            how it paints pictures that it never learns from
+    checkpoints/        where an unfinished training goes on
+    model.safetensors   the network with its card, written last
+    card.json           the card alone, to read
 """
 
 import csv
@@ -219,9 +219,7 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _trained(
-    planned: Plan, training: DictConfig, out: Path, places: Spread
-) -> tuple[State, float]:
+def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> tuple[State, float]:
     """Returns the state after the last step, and the seconds that this process took."""
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
@@ -280,9 +278,7 @@ def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> runs.Row:
     """Returns a step as a row of the trace: `content`, `style` and `tv` are weighted."""
     weights = planned.goal.weights
     if not math.isfinite(loss):
-        raise NstyleError(
-            f"the loss is not finite at step {step}: try a smaller learning_rate"
-        )
+        raise NstyleError(f"the loss is not finite at step {step}: try a smaller learning_rate")
     return {
         "step": step,
         "loss": float(loss),
@@ -393,5 +389,3 @@ class _checkpoints:  # noqa: N801, a context manager
     def __exit__(self, *_: object) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
-
-
