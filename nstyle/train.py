@@ -25,7 +25,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from nstyle import __version__, data, images, models, runs
-from nstyle.config import LOSS_KEYS, compose_training, to_yaml
+from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import Architecture, paint, single_style
 from nstyle.job import Picture, loss_weights, network_of, structure_of
@@ -84,6 +84,7 @@ class Plan(NamedTuple):
       pictures: to learn from.
       held_out: pictures to judge it by, float32 (n, size, size, 3).
       styles: file and hash of every style picture.
+      losses: the settings of its losses.
       settings: all that decides the result, as JSON has it.
     """
 
@@ -92,6 +93,7 @@ class Plan(NamedTuple):
     pictures: data.Pictures
     held_out: np.ndarray
     styles: list[dict[str, str]]
+    losses: dict[str, Any]
     settings: dict[str, Any]
 
 
@@ -177,9 +179,10 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         for file, picture in zip(files, styles, strict=True)
     ]
     own = {key: training[key] for key in training if key not in (*_OUTPUT_KEYS, "style", "images")}
+    kept = _loss_settings(losses)
     settings = {
         "training": own,
-        "losses": _loss_settings(losses),
+        "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
         "style": [style["sha256"] for style in named],
         "images": _digest(pictures),
         "weights": network.sha256,
@@ -187,7 +190,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     recipe = Recipe(
         structure, architecture, training.steps, training.learning_rate, training.final_rate
     )
-    return Plan(recipe, goal, pictures, held_out, named, settings)
+    return Plan(recipe, goal, pictures, held_out, named, kept, settings)
 
 
 def _loss_settings(losses: DictConfig) -> dict[str, Any]:
@@ -333,7 +336,7 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
         "nstyle": __version__,
         "styles": planned.styles,
         "training": planned.settings["training"],
-        "losses": planned.settings["losses"],
+        "losses": planned.losses,
         "data": {
             "name": pictures.name,
             "files": len(pictures.files),

@@ -16,6 +16,8 @@ from nstyle.feedforward import (
 )
 from nstyle.feedforward_tiles import paint_by_tiles
 
+painted_whole = jax.jit(paint, static_argnums=0)
+
 TINY = Architecture(width=2, blocks=1, styles=2)
 
 
@@ -65,7 +67,7 @@ def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, random
     image = random.random((20, 28, 3)).astype(np.float32)
     mixture = np.array([0.3, 0.7], np.float32)
     expected = in_float64(architecture, params, image, mixture)
-    whole = paint(architecture, params, image[None], mixture[None])[0]
+    whole = painted_whole(architecture, params, image[None], mixture[None])[0]
     np.testing.assert_allclose(whole, expected, atol=2e-5)
     assert expected.std() > 0.05
     # Tiles of 8 on maps of 5 x 7 to 20 x 28 positions: many, few and one, overlapping and not.
@@ -77,7 +79,7 @@ def test_any_size_is_painted_alike_whole_and_by_tiles(random):
     params = network(TINY, random)
     image = random.random((33, 46, 3)).astype(np.float32)
     mixture = np.array([1.0, 0.0], np.float32)
-    whole = paint(TINY, params, image[None], mixture[None])[0]
+    whole = painted_whole(TINY, params, image[None], mixture[None])[0]
     assert whole.shape == image.shape
     np.testing.assert_allclose(paint_by_tiles(TINY, params, image, mixture, 16), whole, atol=2e-5)
 
@@ -91,8 +93,8 @@ def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
         for layer, own in params.items()
     }
     image = random.random((1, 16, 16, 3)).astype(np.float32)
-    both = paint(TINY, params, image, np.array([[0.0, 1.0]], np.float32))
-    alone = paint(Architecture(2, 1, 1), second, image, np.ones((1, 1), np.float32))
+    both = painted_whole(TINY, params, image, np.array([[0.0, 1.0]], np.float32))
+    alone = painted_whole(Architecture(2, 1, 1), second, image, np.ones((1, 1), np.float32))
     np.testing.assert_allclose(both, alone, atol=1e-6)
 
 
@@ -144,7 +146,7 @@ def test_the_exported_program_paints_the_same_at_any_size(model, random):
     program = jax.export.deserialize(models.exported(model, mixture).serialize())
     for shape in ((1, 16, 24, 3), (1, 32, 20, 3)):
         image = random.random(shape).astype(np.float32)
-        expected = paint(TINY, model.params, image, mixture[None])
+        expected = painted_whole(TINY, model.params, image, mixture[None])
         np.testing.assert_allclose(program.call(image), expected, atol=1e-4)
 
 
@@ -176,7 +178,7 @@ def test_apply_paints_folders_in_order_and_passes_over_what_it_cannot_read(
     assert "1b.jpg is not a picture" in noted
     photograph = images.load(frames / "0.png")
     mixture = np.array([[0.5, 0.5]], np.float32)
-    expected = paint(TINY, model.params, photograph[None], mixture)[0]
+    expected = painted_whole(TINY, model.params, photograph[None], mixture)[0]
     np.testing.assert_allclose(images.load(out / "0.png"), expected, atol=0.5 / 255 + 1e-4)
 
 
@@ -184,7 +186,7 @@ def test_apply_writes_the_program(model, tmp_path, random, monkeypatch, capsys):
     file = tmp_path / "net.stablehlo"
     assert applied(monkeypatch, capsys, tmp_path / "model", f"export={file}")[0] == 0
     image = random.random((1, 16, 16, 3)).astype(np.float32)
-    expected = paint(TINY, model.params, image, np.array([[1.0, 0.0]], np.float32))
+    expected = painted_whole(TINY, model.params, image, np.array([[1.0, 0.0]], np.float32))
     painted = jax.export.deserialize(file.read_bytes()).call(image)
     np.testing.assert_allclose(painted, expected, atol=1e-4)
 

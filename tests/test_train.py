@@ -20,7 +20,7 @@ from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
 from nstyle.job import loss_weights, network_of, structure_of
-from nstyle.objective import Problem, Targets, content_targets, evaluate, style_targets
+from nstyle.objective import Problem, Targets, evaluate
 from nstyle.training import (
     Goal,
     Recipe,
@@ -30,6 +30,7 @@ from nstyle.training import (
     spread,
     stacked_styles,
 )
+from nstyle.transfer import content_target, style_target
 
 SMALL = [
     "size=16", "batch_size=2", "steps=5", "width=2", "blocks=1",
@@ -43,7 +44,7 @@ def recipe_and_goal():
     network = network_of(losses)
     structure = structure_of(losses, network.pixels)
     pictures = np.random.default_rng(3).random((2, 16, 16, 3)).astype(np.float32)
-    styles = [style_targets(structure, network.params, jnp.asarray(p)) for p in pictures]
+    styles = [style_target(structure, network.params, jnp.asarray(p)) for p in pictures]
     goal = Goal(network.params, stacked_styles(styles), loss_weights(losses, structure))
     return Recipe(structure, Architecture(2, 1, 2), 5), goal
 
@@ -54,16 +55,18 @@ def test_the_loss_is_the_mean_of_what_nstyle_minimises(recipe_and_goal, random):
     state = initial_state(recipe, 0)
     pictures = random.random((3, 16, 16, 3)).astype(np.float32)
     chosen = np.array([1, 0, 1])
-    value, terms = perceptual_loss(recipe, state.params, goal, pictures, chosen)
-    painted = paint(
-        recipe.architecture, state.params, pictures, np.eye(2, dtype=np.float32)[chosen]
+    loss = jax.jit(perceptual_loss, static_argnums=0)
+    value, terms = loss(recipe, state.params, goal, pictures, chosen)
+    mixtures = np.eye(2, dtype=np.float32)[chosen]
+    painted = jax.jit(paint, static_argnums=0)(
+        recipe.architecture, state.params, pictures, mixtures
     )
-    expected = []
+    evaluated, expected = jax.jit(evaluate, static_argnums=0), []
     for image, picture, style in zip(painted, pictures, chosen, strict=True):
-        content = content_targets(structure, goal.vgg, jnp.asarray(picture))
+        content = content_target(structure, goal.vgg, jnp.asarray(picture))
         target = jax.tree.map(lambda leaf, style=style: leaf[style], goal.styles)
         problem = Problem(goal.vgg, Targets(content, target), goal.weights)
-        expected.append(evaluate(structure, image, problem))
+        expected.append(evaluated(structure, image, problem))
     np.testing.assert_allclose(value, np.mean([v for v, _ in expected]), rtol=1e-5)
     np.testing.assert_allclose(terms.tv, np.mean([t.tv for _, t in expected]), rtol=1e-5)
 
