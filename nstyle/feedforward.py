@@ -8,6 +8,7 @@ and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
 `layers_of` lists the layers once; the module here and the tiles of `feedforward_tiles` follow it.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -129,8 +130,25 @@ def convolution(layer: Layer, precision: str = "float32") -> nn.Conv:
         use_bias=not layer.normalised,
         dtype=dtype,
         precision=products,
+        conv_general_dilated=_by_columns if layer.channels == 3 else None,
         name=layer.name,
     )
+
+
+def _by_columns(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "e e c out"], *args: Any, **options: Any
+) -> Float[Array, "b h_ w_ out"]:
+    """Returns a convolution of stride 1 as a sum over the columns of its kernel.
+
+    The columns become output channels of one convolution. XLA on the CPU takes seven times as long
+    for a kernel 9 x 9 to three channels, measured.
+    """
+    edge, _, channels, out = kernel.shape
+    columns = kernel.transpose(0, 2, 1, 3).reshape(edge, 1, channels, edge * out)
+    found = jax.lax.conv_general_dilated(x, columns, *args, **options)
+    width = x.shape[2] - edge + 1
+    parts = (found[:, :, i : i + width, i * out : (i + 1) * out] for i in range(edge))
+    return functools.reduce(jnp.add, parts)
 
 
 class InstanceNorm(nn.Module):
