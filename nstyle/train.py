@@ -212,13 +212,12 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
     for group, value in settings.items():
         if there.get(group) == value:
             continue
-        changed = (
-            [f"{key}={there[group].get(key)!r}" for key in value if there[group].get(key) != value]
-            if isinstance(value, dict)
-            else [group]
-        )
+        changed = group
+        if isinstance(value, dict):
+            own = there[group]
+            changed = next(f"{key}={own.get(key)!r}" for key in value if own.get(key) != value[key])
         raise NstyleError(
-            f"out: {path.parent} has a training with another {changed[0]}; choose another folder"
+            f"out: {path.parent} has a training with another {changed}; choose another folder"
         )
 
 

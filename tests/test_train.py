@@ -112,12 +112,17 @@ for count in (1, 4):
     there = jax.device_put(goal, places.copies)
     batch, styles = jax.device_put((pictures, np.zeros(4, np.int32)), places.parts)
     assert len(batch.sharding.device_set) == count
-    for _ in range(3):
-        state, loss, _ = compile_step(recipe)(state, there, batch, styles)
+    state, loss, _ = compile_step(recipe)(state, there, batch, styles)
     assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == count
-    ends.append((float(loss), jax.tree.map(np.asarray, state.params)))
-np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-4)
-jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ends[0][1], ends[1][1])
+    # Adam's first moment is a tenth of the gradient; its step hardly depends on the size of it.
+    ends.append((float(loss), jax.tree.map(np.asarray, state.moments[0].mu)))
+np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-5)
+largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(ends[0][1]))
+assert largest > 0
+jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest),
+    ends[0][1], ends[1][1],
+)
 """
     flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     subprocess.run([sys.executable, "-c", program], check=True, env=flags)
