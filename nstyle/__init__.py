@@ -14,6 +14,9 @@
     solver      L-BFGS, Adam, gradient descent with a safeguard
     batch       many pictures of one structure optimised together
     transfer    targets, noise, the optimisation of one picture
+    feedforward a network that paints in one pass (feedforward_tiles: large pictures)
+    training    its training step (data: the pictures; train: the command)
+    models      trained networks on disk, their export (apply: the command)
     images      reading and writing pictures
     config      settings: schema, composition, checks
     job         from settings to a result

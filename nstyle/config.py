@@ -179,6 +179,58 @@ class Config:
     tolerance: float = MISSING
 
 
+@dataclass
+class TrainConfig:
+    """The settings of a training that are not those of its losses; see `configs/train.yaml`."""
+
+    style: Any = MISSING
+    images: str | None = MISSING
+    out: str | None = MISSING
+    size: int = MISSING
+    batch_size: int = MISSING
+    steps: int = MISSING
+    learning_rate: float = MISSING
+    final_rate: float = MISSING
+    width: int = MISSING
+    blocks: int = MISSING
+    upsampling: str = MISSING
+    seed: int = MISSING
+    checkpoint_every: float = MISSING
+    sample_every: int = MISSING
+    tensorboard: bool = MISSING
+    threads: int | None = MISSING
+
+
+#: Settings of `nstyle` that a training has too: what is minimised, and by which network.
+LOSS_KEYS = (
+    "recipe",
+    "style_size",
+    "network",
+    "weights",
+    "weights_seed",
+    "pixels",
+    "pooling",
+    "pooling_scale",
+    "precision",
+    "rescale",
+    "smoothing",
+    "content_layers",
+    "content_layer_weights",
+    "content_weight",
+    "content_reduction",
+    "content_loss",
+    "style_layers",
+    "style_layer_weights",
+    "style_weight",
+    "style_reduction",
+    "gram_normalization",
+    "style_loss",
+    "tv_weight",
+    "tv_kind",
+    "value_range",
+)
+
+
 def _loss_schema(name: str, loss: type) -> type:
     """Returns the schema of a loss: its options, and what its weight is multiplied by."""
     options = [(option.name, option.type, MISSING) for option in fields(loss)]
@@ -257,6 +309,7 @@ def register() -> None:
     """Puts the schema where the YAML files find it."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    store.store(name="train_schema", node=TrainConfig)
     for group, schemas in _SCHEMAS.items():
         for name, options in schemas.items():
             store.store(group=group, name=f"{name}_schema", node=options)
@@ -285,8 +338,18 @@ def compose(**settings: Any) -> DictConfig:
     Raises:
       NstyleError: an unknown name, or a value out of its range.
     """
-    overrides = [f"{key}={_literal(value)}" for key, value in settings.items()]
+    return _checked([f"{key}={_literal(value)}" for key, value in settings.items()])
+
+
+def _checked(overrides: list[str]) -> DictConfig:
+    """Returns the checked settings of a run with these overrides, in Hydra's grammar."""
     check_overrides(overrides)
+    config = _composed("config", overrides)
+    check(config)
+    return config
+
+
+def _composed(name: str, overrides: list[str]) -> DictConfig:
     register()
     outer = GlobalHydra.get_state()  # a Hydra application may be running already
     GlobalHydra.instance().clear()
@@ -295,11 +358,9 @@ def compose(**settings: Any) -> DictConfig:
             one_line_errors(),
             initialize_config_dir(str(config_dir()), version_base="1.3"),
         ):
-            config = hydra_compose("config", overrides)
+            return hydra_compose(name, overrides)
     finally:
         GlobalHydra.set_state(outer)
-    check(config)
-    return config
 
 
 def _literal(value: Any) -> str:
@@ -406,6 +467,54 @@ def _choices(override: Override) -> list[str]:
     value = override.value()
     choices = value.list if isinstance(value, ChoiceSweep) else [value]
     return [str(choice) for choice in choices]
+
+
+def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
+    """Returns the checked settings of a training, and those of its losses.
+
+    Args:
+      arguments: `name=value` in Hydra's grammar, names of `TrainConfig` or of `LOSS_KEYS`; names of
+        files are taken as they are.
+
+    Returns:
+      Settings with the names of `TrainConfig`, and a config of `nstyle` of which `LOSS_KEYS` count.
+
+    Raises:
+      NstyleError: an unknown name, or a value out of its range.
+    """
+    own, own_paths = list(TrainConfig.__annotations__), ("style", "images", "out")
+    of_training, of_losses = [], []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in own:
+            is_name = key in own_paths and value not in ("", "null") and value[0] not in "['\""
+            of_training.append(f"{key}={quote(value)}" if is_name else argument)
+        elif key.split(".")[0] in LOSS_KEYS:
+            of_losses.append(argument)
+        else:
+            known = [*own, *LOSS_KEYS]
+            raise NstyleError(
+                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle-train --cfg)"
+            )
+    for argument in of_training:
+        if not can_be_read(argument):
+            raise NstyleError(f"argument {argument!r} cannot be read: write name=value")
+    training = _composed("train", of_training)
+    ranges = {
+        "size": (8, 4096),
+        "batch_size": (1, 4096),
+        "steps": (1, 10_000_000),
+        "learning_rate": (1e-12, math.inf),
+        "final_rate": (0.0, 1.0),
+        "seed": (0, 2**32 - 1),
+        "checkpoint_every": (0, math.inf),
+        "sample_every": (0, math.inf),
+    }
+    with one_line_errors():
+        values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
+    for key, (low, high) in ranges.items():
+        _check_number(key, values[key], low, high)
+    return training, _checked([*of_losses, f"size={training.size}"])
 
 
 def check(config: DictConfig) -> None:

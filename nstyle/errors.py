@@ -2,7 +2,8 @@
 
 import argparse
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -19,6 +20,18 @@ class LineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `NstyleError`."""
         raise NstyleError(f"{message} (see {self.prog} --help)")
+
+
+def run_command(name: str, command: Callable[[list[str]], None]) -> None:
+    """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on Ctrl-C."""
+    try:
+        command(sys.argv[1:])
+    except NstyleError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        sys.exit(130)
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:

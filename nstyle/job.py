@@ -325,6 +325,23 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     )
 
 
+def network_of(config: DictConfig) -> Network:
+    """Returns the weights that the settings name; those of the last few calls are kept.
+
+    Raises:
+      NstyleError: see `weights.load`.
+    """
+    return _network(
+        config.weights,
+        config.network,
+        config.pixels,
+        config.pooling if config.rescale else None,
+        _pooling_scale(config),
+        config.weights_seed,
+        _stamp(config.weights),
+    )
+
+
 def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     """Reads what the settings name and checks it all.
 
@@ -355,15 +372,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     content_map = _content_map(config, pictures)
     regions = (None,) * max(1, len(styles)) if guide is None else guide.regions
 
-    network = _network(
-        config.weights,
-        config.network,
-        config.pixels,
-        config.pooling if config.rescale else None,
-        _pooling_scale(config),
-        config.weights_seed,
-        _stamp(config.weights),
-    )
+    network = network_of(config)
     structure = dataclasses.replace(
         structure_of(config, network.pixels),
         regions=regions,
@@ -376,7 +385,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     return Plan(
         structure,
         network,
-        _loss_weights(config, structure),
+        loss_weights(config, structure),
         None if content is None else Picture.of(content),
         tuple(map(Picture.of, styles)),
         tuple(map(Picture.of, recoloured)),
@@ -962,7 +971,8 @@ def _initial(
     )
 
 
-def _loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
+def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
+    """Returns the weight of every term that the settings name."""
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
         own = config[f"{name}_layer_weights"]

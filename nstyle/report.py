@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from nstyle import images, runs, statistics
-from nstyle.errors import LineParser, NstyleError
+from nstyle.errors import LineParser, NstyleError, run_command
 from nstyle.files import path_exists, write_atomic
 from nstyle.progress import watched
 from nstyle.scores import SCORES
@@ -104,19 +104,16 @@ class Sweep(NamedTuple):
 
 def main() -> None:
     """Runs `nstyle-report` and exits: 0 done, 2 wrong input, 130 interrupted."""
+    run_command("nstyle-report", _main)
+
+
+def _main(arguments: list[str]) -> None:
     parser = LineParser("nstyle-report", description="Writes the page and the table of a sweep.")
     parser.add_argument("sweep", type=Path, help="a sweep's folder, or any folder of runs")
     parser.add_argument("--out", type=Path, help="where to write; by default into the sweep")
-    try:
-        options = parser.parse_args()
-        for path in write(options.sweep.expanduser(), options.out and options.out.expanduser()):
-            print(path)
-    except NstyleError as error:
-        print(f"nstyle-report: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("nstyle-report: interrupted", file=sys.stderr)
-        sys.exit(130)
+    options = parser.parse_args(arguments)
+    for path in write(options.sweep.expanduser(), options.out and options.out.expanduser()):
+        print(path)
 
 
 def write(folder: Path, out: Path | None = None) -> list[Path]:

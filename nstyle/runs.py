@@ -131,29 +131,41 @@ def identity(folder: Path) -> str:
 def locked(folder: Path, when_busy: str) -> Iterator[None]:
     """Holds a run for this process; where another has it, prints `when_busy` and waits.
 
-    The lock is by the hash in the folder's name, and beside the folder; the system lets go of it
-    when a process ends, however it ends. What a killed process left half written is removed.
+    The lock is by the hash in the folder's name, and beside the folder. What a killed process left
+    half written is removed.
 
     Raises:
       NstyleError: the folder cannot be written.
     """
-    locks = folder.parent / ".locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(locks / identity(folder))
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            print(when_busy, file=sys.stderr, flush=True)
-            lock.acquire()
-    except OSError as error:
-        raise NstyleError(f"cannot write {folder}: {error.strerror}") from error
-    try:
+    with held(folder.parent / ".locks" / identity(folder), when_busy):
         for half_written in folder.glob(".*-*"):
             half_written.unlink()
         yield
+
+
+@contextmanager
+def held(lock: Path, when_busy: str) -> Iterator[None]:
+    """Holds a lock for this process; where another has it, prints `when_busy` and waits.
+
+    The system lets go of it when a process ends, however it ends.
+
+    Raises:
+      NstyleError: the lock's file cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held_lock = filelock.FileLock(lock)
+        try:
+            held_lock.acquire(blocking=False)
+        except filelock.Timeout:
+            print(when_busy, file=sys.stderr, flush=True)
+            held_lock.acquire()
+    except OSError as error:
+        raise NstyleError(f"cannot write {lock.parent}: {error.strerror}") from error
+    try:
+        yield
     finally:
-        lock.release()
+        held_lock.release()
 
 
 class Checkpoint(NamedTuple):

@@ -1,0 +1,271 @@
+"""A network that paints a picture in one pass, trained on the losses that `nstyle` optimises.
+
+Johnson, Alahi and Fei-Fei 2016 (arXiv 1603.08155): a convolution 9 x 9, two of stride 2, residual
+blocks, two upsamplings and a convolution 9 x 9; with instance normalisation (Ulyanov, Vedaldi and
+Lempitsky 2016, arXiv 1607.08022), whose scale and shift each style has of its own (Dumoulin, Shlens
+and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
+
+`layers_of` lists the layers once; the module here and the tiles of `feedforward_tiles` follow it.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nstyle.errors import NstyleError, check_choice
+from nstyle.losses import at_least_float32
+from nstyle.networks import PRECISIONS
+
+#: Layer name -> name of an array -> array; see `TransformNet`.
+NetParams = Mapping[str, Mapping[str, Any]]
+
+#: How a map is made twice as large before a convolution: `resize` repeats every value (Odena et al.
+#: 2016), `transposed` puts zeros between them, which makes a transposed convolution.
+UPSAMPLINGS = ("resize", "transposed")
+
+#: Pixels between two positions of the residual blocks.
+STRIDE = 4
+
+#: Least height and width of a picture: two positions of the residual blocks, to reflect one.
+LEAST_SIDE = 2 * STRIDE
+
+#: Added to a variance before its root.
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The static part of a network; hashable.
+
+    Attributes:
+      width: channels of the first layer, 32 in the paper.
+      blocks: residual blocks, 5 in the paper.
+      styles: how many styles it paints.
+      upsampling: one of `UPSAMPLINGS`.
+
+    Raises:
+      NstyleError: a value is out of its range.
+    """
+
+    width: int = 32
+    blocks: int = 5
+    styles: int = 1
+    upsampling: str = "resize"
+
+    def __post_init__(self) -> None:
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        for name, least in (("width", 1), ("blocks", 0), ("styles", 1)):
+            if getattr(self, name) < least:
+                raise NstyleError(f"{name}: {getattr(self, name)} is less than {least}")
+
+
+class Layer(NamedTuple):
+    """A convolution and what follows it.
+
+    Attributes:
+      name: of its arrays.
+      kernel: its edge, odd.
+      channels: of its output.
+      stride: 1 or 2.
+      enlarged: 2 where its input is made twice as large first, else 1.
+      normalised: whether instance normalisation follows, in place of a bias.
+      relu: whether a ReLU follows that.
+      opens: whether a residual block begins with it.
+      closes: whether a residual block ends with it: the block's input is added.
+    """
+
+    name: str
+    kernel: int
+    channels: int
+    stride: int = 1
+    enlarged: int = 1
+    normalised: bool = True
+    relu: bool = True
+    opens: bool = False
+    closes: bool = False
+
+
+def layers_of(architecture: Architecture) -> tuple[Layer, ...]:
+    """Returns the layers of a network, in order (Johnson et al. 2016, supplement, table 1)."""
+    width = architecture.width
+    blocks = (
+        layer
+        for block in range(1, architecture.blocks + 1)
+        for layer in (
+            Layer(f"block{block}_1", 3, 4 * width, opens=True),
+            Layer(f"block{block}_2", 3, 4 * width, relu=False, closes=True),
+        )
+    )
+    return (
+        Layer("first", 9, width),
+        Layer("down1", 3, 2 * width, stride=2),
+        Layer("down2", 3, 4 * width, stride=2),
+        *blocks,
+        Layer("up1", 3, 2 * width, enlarged=2),
+        Layer("up2", 3, width, enlarged=2),
+        Layer("last", 9, 3, normalised=False, relu=False),
+    )
+
+
+def convolution(layer: Layer, precision: str = "float32") -> nn.Conv:
+    """Returns the convolution of a layer, of an input that has its border already.
+
+    Args:
+      layer: one of `layers_of`.
+      precision: a key of `networks.PRECISIONS`.
+    """
+    dtype, products = PRECISIONS[precision]
+    return nn.Conv(
+        layer.channels,
+        (layer.kernel, layer.kernel),
+        strides=layer.stride,
+        padding="VALID",
+        use_bias=not layer.normalised,
+        dtype=dtype,
+        precision=products,
+        conv_general_dilated=_by_columns if layer.channels == 3 else None,
+        name=layer.name,
+    )
+
+
+def _by_columns(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "e e c out"], *args: Any, **options: Any
+) -> Float[Array, "b h_ w_ out"]:
+    """Returns a convolution of stride 1 as a sum over the columns of its kernel.
+
+    The columns become output channels of one convolution. XLA on the CPU takes seven times as long
+    for a kernel 9 x 9 to three channels, measured.
+    """
+    edge, _, channels, out = kernel.shape
+    columns = kernel.transpose(0, 2, 1, 3).reshape(edge, 1, channels, edge * out)
+    found = jax.lax.conv_general_dilated(x, columns, *args, **options)
+    width = x.shape[2] - edge + 1
+    parts = (found[:, :, i : i + width, i * out : (i + 1) * out] for i in range(edge))
+    return functools.reduce(jnp.add, parts)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation, conditional on the style (Dumoulin et al. 2017, equation 5).
+
+    Attributes:
+      styles: how many there are; `scale` and `shift` have the shape (styles, channels).
+    """
+
+    styles: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], mixture: Float[Array, "b styles"]
+    ) -> Float[Array, "b h w c"]:
+        """Returns maps of mean `shift` and deviation `scale`, mixed from those of the styles."""
+        shape = (self.styles, x.shape[-1])
+        scale = mixture @ self.param("scale", nn.initializers.ones, shape)
+        shift = mixture @ self.param("shift", nn.initializers.zeros, shape)
+        wide = at_least_float32(x)
+        mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
+        variance = jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True)
+        normal = (wide - mean) * jax.lax.rsqrt(variance + EPSILON)
+        return (normal * scale[:, None, None] + shift[:, None, None]).astype(x.dtype)
+
+
+class TransformNet(nn.Module):
+    """The network. Its parameters are `LAYER: {kernel}` and `LAYER_norm: {scale, shift}`.
+
+    Attributes:
+      architecture: its static part.
+      precision: a key of `networks.PRECISIONS`; normalisations are float32.
+    """
+
+    architecture: Architecture
+    precision: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w 3"], mixture: Float[Array, "b styles"]
+    ) -> Float[Array, "b h w 3"]:
+        """Returns the painted pictures; heights and widths are multiples of `STRIDE`."""
+        x = block = 2.0 * images - 1.0
+        for layer in layers_of(self.architecture):
+            if layer.opens:
+                block = x
+            if layer.enlarged > 1:
+                x = _enlarged(x, layer.enlarged, self.architecture.upsampling)
+            border = layer.kernel // 2
+            x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
+            x = convolution(layer, self.precision)(x)
+            if layer.normalised:
+                norm = InstanceNorm(self.architecture.styles, name=f"{layer.name}_norm")
+                x = norm(x, mixture)
+            if layer.relu:
+                x = nn.relu(x)
+            if layer.closes:
+                x += block
+        return nn.sigmoid(at_least_float32(x))
+
+
+def _enlarged(x: Float[Array, "b h w c"], factor: int, upsampling: str) -> Float[Array, "..."]:
+    if upsampling == "resize":
+        return jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
+    batch, height, width, channels = x.shape
+    apart = jnp.zeros((batch, height, factor, width, factor, channels), x.dtype)
+    apart = apart.at[:, :, 0, :, 0].set(x)
+    return apart.reshape(batch, factor * height, factor * width, channels)
+
+
+def initial_params(architecture: Architecture, key: PRNGKeyArray) -> NetParams:
+    """Returns the parameters that training starts from, float32."""
+    images = jnp.zeros((1, LEAST_SIDE, LEAST_SIDE, 3))
+    mixture = jnp.zeros((1, architecture.styles))
+    params: NetParams = jax.jit(TransformNet(architecture).init)(key, images, mixture)["params"]
+    return params
+
+
+def paint(
+    architecture: Architecture,
+    params: NetParams,
+    images: Float[Array, "b h w 3"],
+    mixture: Float[Array, "b styles"],
+    precision: str = "float32",
+) -> Float[Array, "b h w 3"]:
+    """Returns painted pictures, float32 in (0, 1).
+
+    Args:
+      architecture: of the network.
+      params: its parameters.
+      images: RGB in [0, 1], of any size from `LEAST_SIDE` on.
+      mixture: the share of every style in each picture; each row sums to 1.
+      precision: a key of `networks.PRECISIONS`.
+    """
+    height, width = images.shape[1:3]
+    below, beside = -height % STRIDE, -width % STRIDE
+    padded = jnp.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
+    net = TransformNet(architecture, precision)
+    painted = jnp.asarray(net.apply({"params": params}, padded, mixture))
+    return painted[:, :height, :width]
+
+
+def check_side(name: str, shape: tuple[int, ...]) -> None:
+    """Raises NstyleError where a picture is too small for the network."""
+    if min(shape[:2]) < LEAST_SIDE:
+        raise NstyleError(
+            f"{name}: {shape[1]} x {shape[0]} pixels are too few"
+            f" (at least {LEAST_SIDE} x {LEAST_SIDE})"
+        )
+
+
+def parameter_shapes(architecture: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Returns the shape of every parameter, by layer and name."""
+    params = jax.eval_shape(lambda: initial_params(architecture, jax.random.key(0)))
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), dict(params))
+
+
+def single_style(architecture: Architecture, style: int = 0) -> np.ndarray:
+    """Returns the mixture that is one style alone, float32 (styles,)."""
+    return np.eye(architecture.styles, dtype=np.float32)[style]

@@ -1,0 +1,393 @@
+"""The command `nstyle-train`: a training in its folder, from where an earlier process left it.
+
+OUT/
+    settings.json       all that decides the result
+    trace.csv           the losses of every tenth step
+    samples/            how it paints pictures that it never learns from
+    checkpoints/        where an unfinished training goes on
+    model.safetensors   the network with its card, written last
+    card.json           the card alone, to read
+"""
+
+import csv
+import functools
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from nstyle import __version__, data, images, models, runs
+from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
+from nstyle.errors import NstyleError, run_command
+from nstyle.feedforward import Architecture, paint, single_style
+from nstyle.job import Picture, loss_weights, network_of, structure_of
+from nstyle.objective import Terms
+from nstyle.progress import RunProgress
+from nstyle.session import keep_compiled, limit_threads
+from nstyle.tensorboard import Board
+from nstyle.training import (
+    Goal,
+    Recipe,
+    Spread,
+    State,
+    compile_step,
+    initial_state,
+    perceptual_loss,
+    spread,
+    stacked_styles,
+)
+from nstyle.transfer import check_size, style_target
+
+HELP = """\
+nstyle-train: a network that paints in one pass, trained on the losses of nstyle
+
+    nstyle-train style=art.jpg images=FOLDER out=MODEL
+
+  pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
+             images=FOLDER                photographs to learn from; without it, the few that come
+                                          with scikit-image
+             out=FOLDER                   the same command goes on with what is there
+  effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
+  network    width=32 blocks=5 upsampling=resize | transposed
+  losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
+
+All settings and their values:   nstyle-train --cfg
+"""
+
+#: Settings that say where results go and how often, not what they are.
+_OUTPUT_KEYS = ("out", "checkpoint_every", "sample_every", "tensorboard")
+
+#: Steps between the rows of the trace; each of the first ones has a row.
+_ROW_EVERY = 10
+
+#: Steps at whose end a picture of how it paints is made, besides every `sample_every`.
+_EARLY_SAMPLES = (1, 10)
+
+#: Pictures and styles in a sample.
+_SAMPLES = 4
+
+
+class Plan(NamedTuple):
+    """A training whose inputs are read and checked.
+
+    Attributes:
+      recipe: its static part.
+      goal: what its losses are evaluated with.
+      pictures: to learn from.
+      held_out: pictures to judge it by, float32 (n, size, size, 3).
+      styles: file and hash of every style picture.
+      losses: the settings of its losses.
+      settings: all that decides the result, as JSON has it.
+    """
+
+    recipe: Recipe
+    goal: Goal
+    pictures: data.Pictures
+    held_out: np.ndarray
+    styles: list[dict[str, str]]
+    losses: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def main() -> None:
+    """Runs `nstyle-train` and exits: 0 done, 2 wrong input, 130 interrupted."""
+    run_command("nstyle-train", _main)
+
+
+def _main(arguments: list[str]) -> None:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return
+    composed = compose_training([argument for argument in arguments if argument != "--cfg"])
+    if "--cfg" in arguments:
+        training, losses = composed
+        print(to_yaml(training) + to_yaml(_loss_settings(losses)), end="")
+        return
+    print(train(*composed))
+
+
+def train(training: DictConfig, losses: DictConfig) -> Path:
+    """Trains a network, or goes on with what is in its folder.
+
+    Args:
+      training: settings with the names of `config.TrainConfig`.
+      losses: those of its losses; see `config.compose_training`.
+
+    Returns:
+      The model's file.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+      KeyboardInterrupt: interrupted; a checkpoint is written.
+    """
+    if training.out is None:
+        raise NstyleError("out: no folder given; add out=FOLDER")
+    limit_threads(training.threads)
+    keep_compiled()
+    places = spread(jax.local_devices(), training.batch_size)
+    planned = plan(training, losses)
+    out = Path(training.out).expanduser()
+    model = out / models.FILE
+    with runs.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
+        _check_same(out / "settings.json", planned.settings)
+        if model.is_file():
+            return model
+        runs.write_json(out / "settings.json", planned.settings)
+        state, seconds = _trained(planned, training, out, places)
+        card = _card(planned, state, seconds)
+        runs.write_json(out / "card.json", card)
+        params = jax.tree.map(np.asarray, state.params)
+        models.write(model, models.Model(planned.recipe.architecture, params, card))
+    return model
+
+
+def plan(training: DictConfig, losses: DictConfig) -> Plan:
+    """Reads what the settings name and checks it all.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+    """
+    files = OmegaConf.to_container(training)["style"]  # type: ignore[index, call-overload]
+    files = [files] if isinstance(files, str) else files
+    if not files:
+        raise NstyleError("style: no picture given; add style=FILE")
+    architecture = Architecture(training.width, training.blocks, len(files), training.upsampling)
+    structure = structure_of(losses, "torchvision")
+    square = (training.size, training.size, 3)
+    check_size(structure, "size", square)
+    style_size = training.size if losses.style_size is None else losses.style_size
+    styles = [Picture.of(images.load(file, style_size)) for file in files]
+    for picture in styles:
+        check_size(structure, "style", picture.array.shape)
+    pictures = data.pictures_of(training.images)
+    held_out = data.held_out(pictures, training.size)
+
+    network = network_of(losses)
+    structure = structure_of(losses, network.pixels)
+    targets = [style_target(structure, network.params, jnp.asarray(s.array)) for s in styles]
+    goal = Goal(network.params, stacked_styles(targets), loss_weights(losses, structure))
+    named = [
+        {"file": Path(file).name, "sha256": picture.digest}
+        for file, picture in zip(files, styles, strict=True)
+    ]
+    own = {key: training[key] for key in training if key not in (*_OUTPUT_KEYS, "style", "images")}
+    kept = _loss_settings(losses)
+    settings = {
+        "training": own,
+        "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
+        "style": [style["sha256"] for style in named],
+        "images": _digest(pictures),
+        "weights": network.sha256,
+    }
+    recipe = Recipe(
+        structure, architecture, training.steps, training.learning_rate, training.final_rate
+    )
+    return Plan(recipe, goal, pictures, held_out, named, kept, settings)
+
+
+def _loss_settings(losses: DictConfig) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(losses, resolve=True)
+    return {key: values[key] for key in LOSS_KEYS}
+
+
+def _digest(pictures: data.Pictures) -> str:
+    """Returns a hash of the names and sizes of the files; their contents may be many gigabytes."""
+    files = [(path.name, path.stat().st_size) for path in pictures.files + pictures.held_out]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _check_same(path: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder with a training of other settings."""
+    if not path.is_file():
+        return
+    there = json.loads(path.read_text())
+    for group, value in settings.items():
+        if there.get(group) == value:
+            continue
+        changed = group
+        if isinstance(value, dict):
+            own = there[group]
+            changed = next(f"{key}={own.get(key)!r}" for key in value if own.get(key) != value[key])
+        raise NstyleError(
+            f"out: {path.parent} has a training with another {changed}; choose another folder"
+        )
+
+
+def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> tuple[State, float]:
+    """Returns the state after the last step, and the seconds that this process took."""
+    recipe, pictures = planned.recipe, planned.pictures
+    goal = jax.device_put(planned.goal, places.copies)
+    step = compile_step(recipe)
+    with _checkpoints(out / "checkpoints", training) as kept:
+        state = jax.device_put(kept.latest(initial_state(recipe, training.seed)), places.copies)
+        first = int(state.step)
+        rows = [row for row in _rows(out / "trace.csv") if row["step"] <= first]
+        began = time.monotonic()
+        batches = data.batches(pictures, training.size, training.batch_size, training.seed, first)
+        with (
+            runs.Trace(out / "trace.csv", rows) as trace,
+            RunProgress(recipe.steps, (first,)) as progress,
+            Board(out, recipe.steps, first, training.tensorboard) as board,
+        ):
+            for number in range(first + 1, recipe.steps + 1):
+                try:
+                    batch = jax.device_put(_floats(next(batches)), places.parts)
+                    styles = _styles(number - 1, training.batch_size, recipe.architecture.styles)
+                    state, loss, terms = step(
+                        state, goal, batch, jax.device_put(styles, places.parts)
+                    )
+                    if number <= _ROW_EVERY or number % _ROW_EVERY == 0 or number == recipe.steps:
+                        row = _row(number, loss, terms, planned)
+                        trace.append(row)
+                        progress.update(row)
+                        board.update(row, functools.partial(_sample, planned, state))
+                    if _sampled(number, training.sample_every):
+                        images.save(
+                            out / "samples" / f"step_{number:06}.png", _sample(planned, state)
+                        )
+                except KeyboardInterrupt as interrupt:
+                    kept.write(state)
+                    raise KeyboardInterrupt(
+                        f"interrupted after step {int(state.step)};"
+                        " the same command goes on from here"
+                    ) from interrupt
+                kept.write_if_due(state)
+    return state, time.monotonic() - began
+
+
+def _floats(batch: np.ndarray) -> np.ndarray:
+    return batch.astype(np.float32) / np.float32(255)
+
+
+def _styles(step: int, batch_size: int, styles: int) -> np.ndarray:
+    """Returns the style of each picture of a step: all of them in turn."""
+    return ((step * batch_size + np.arange(batch_size)) % styles).astype(np.int32)
+
+
+def _sampled(step: int, every: int) -> bool:
+    return every > 0 and (step in _EARLY_SAMPLES or step % every == 0)
+
+
+def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> runs.Row:
+    """Returns a step as a row of the trace: `content`, `style` and `tv` are weighted."""
+    weights = planned.goal.weights
+    if not math.isfinite(loss):
+        raise NstyleError(f"the loss is not finite at step {step}: try a smaller learning_rate")
+    return {
+        "step": step,
+        "loss": float(loss),
+        **{
+            name: sum(float(own[layer]) * float(value) for layer, value in by_layer.items())
+            for name, own, by_layer in (
+                ("content", weights.content, terms.content),
+                ("style", weights.style, terms.style),
+            )
+        },
+        "tv": float(weights.tv) * float(terms.tv),
+    }
+
+
+def _rows(path: Path) -> Iterator[runs.Row]:
+    """Yields the rows of the trace that an earlier process left."""
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                yield {key: int(row[key]) if key == "step" else float(row[key]) for key in row}
+
+
+_paint = jax.jit(paint, static_argnums=(0, 4))
+
+
+def _sample(planned: Plan, state: State) -> np.ndarray:
+    """Returns how the network paints some of the pictures held out, a column for each style."""
+    architecture = planned.recipe.architecture
+    precision = planned.recipe.structure.precision
+    photographs = jnp.asarray(planned.held_out[:_SAMPLES])
+    columns = [photographs]
+    for style in range(min(architecture.styles, _SAMPLES)):
+        mixtures = np.tile(single_style(architecture, style), (len(photographs), 1))
+        columns.append(_paint(architecture, state.params, photographs, mixtures, precision))
+    names = ["photograph", *(style["file"] for style in planned.styles[:_SAMPLES])]
+    cells = [list(row) for row in zip(*(np.asarray(column) for column in columns), strict=True)]
+    return images.contact_sheet(cells, names, cell=planned.held_out.shape[1])
+
+
+def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
+    """Returns what is to be known of a model: styles, recipe, data, scores."""
+    recipe, pictures = planned.recipe, planned.pictures
+    loss = jax.jit(perceptual_loss, static_argnums=0)
+    scores = [
+        float(np.mean([
+            loss(recipe, state.params, planned.goal, picture[None], jnp.array([style]))[0]
+            for picture in planned.held_out
+        ]))
+        for style in range(recipe.architecture.styles)
+    ]  # fmt: skip
+    return {
+        "nstyle": __version__,
+        "styles": planned.styles,
+        "training": planned.settings["training"],
+        "losses": planned.losses,
+        "data": {
+            "name": pictures.name,
+            "files": len(pictures.files),
+            "held_out": [path.name for path in pictures.held_out],
+            "unreadable": len(pictures.unreadable),
+            "digest": planned.settings["images"],
+        },
+        "scores": {"loss_held_out": scores},
+        "seconds": round(seconds, 1),
+        "environment": runs.environment(),
+    }
+
+
+class _checkpoints:  # noqa: N801, a context manager
+    """Checkpoints of a training, written in the background, as a context manager.
+
+    Args:
+      folder: theirs.
+      training: the settings; `checkpoint_every` counts.
+    """
+
+    def __init__(self, folder: Path, training: DictConfig) -> None:
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        self._args = ocp.args
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._every = training.checkpoint_every
+        self._last = time.monotonic()
+
+    def latest(self, initial: State) -> State:
+        """Returns the last state that was written, or the initial one."""
+        step = self._manager.latest_step()
+        if step is None:
+            return initial
+        state: State = self._manager.restore(step, args=self._args.StandardRestore(initial))
+        return state
+
+    def write(self, state: State) -> None:
+        """Writes a state, in the background."""
+        if int(state.step) != self._manager.latest_step():
+            self._manager.save(int(state.step), args=self._args.StandardSave(state))
+        self._last = time.monotonic()
+
+    def write_if_due(self, state: State) -> None:
+        """Writes a state where `checkpoint_every` seconds went by."""
+        if self._every and time.monotonic() - self._last >= self._every:
+            self.write(state)
+
+    def __enter__(self) -> "_checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()

@@ -1,0 +1,225 @@
+"""The network that paints in one pass: whole, by tiles, on disk, exported, and from the shell."""
+
+import jax
+import numpy as np
+import pytest
+
+from nstyle import apply, images, models
+from nstyle.errors import NstyleError
+from nstyle.feedforward import (
+    EPSILON,
+    UPSAMPLINGS,
+    Architecture,
+    initial_params,
+    layers_of,
+    paint,
+)
+from nstyle.feedforward_tiles import paint_by_tiles
+
+painted_whole = jax.jit(paint, static_argnums=0)
+
+TINY = Architecture(width=2, blocks=1, styles=2)
+
+
+def network(architecture, random):
+    """A network whose every parameter differs from what it is at first."""
+    params = initial_params(architecture, jax.random.key(0))
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf + 0.2 * random.standard_normal(leaf.shape), np.float32), params
+    )
+
+
+def in_float64(architecture, params, image, mixture):
+    """The same network by loops over the entries of kernels; sides are multiples of 4."""
+    x = 2 * image.astype(np.float64) - 1
+    for layer in layers_of(architecture):
+        if layer.name.endswith("_1") and layer.name.startswith("block"):
+            before = x
+        if layer.name.startswith("up"):
+            large = np.zeros((2 * x.shape[0], 2 * x.shape[1], x.shape[2]))
+            large[::2, ::2] = x
+            if architecture.upsampling == "resize":
+                large[1::2] = large[::2]
+                large[:, 1::2] = large[:, ::2]
+            x = large
+        stride = 2 if layer.name.startswith("down") else 1
+        kernel = params[layer.name]["kernel"].astype(np.float64)
+        edge = 9 if layer.name in ("first", "last") else 3
+        border = np.pad(x, ((edge // 2,) * 2, (edge // 2,) * 2, (0, 0)), mode="reflect")
+        x = sum(
+            border[i : i + x.shape[0] : stride, j : j + x.shape[1] : stride] @ kernel[i, j]
+            for i in range(edge)
+            for j in range(edge)
+        )
+        if layer.name == "last":
+            return 1 / (1 + np.exp(-(x + params["last"]["bias"])))
+        x = (x - x.mean(axis=(0, 1))) / np.sqrt(x.var(axis=(0, 1)) + EPSILON)
+        norm = params[f"{layer.name}_norm"]
+        x = x * (mixture @ norm["scale"]) + mixture @ norm["shift"]
+        x = x + before if layer.name.endswith("_2") else np.maximum(x, 0)
+    raise AssertionError("the last layer is named so")
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, random):
+    architecture = Architecture(2, 1, 2, upsampling)
+    params = network(architecture, random)
+    image = random.random((20, 28, 3)).astype(np.float32)
+    mixture = np.array([0.3, 0.7], np.float32)
+    expected = in_float64(architecture, params, image, mixture)
+    whole = painted_whole(architecture, params, image[None], mixture[None])[0]
+    np.testing.assert_allclose(whole, expected, atol=2e-5)
+    assert expected.std() > 0.05
+    # Tiles of 8 on maps of 5 x 7 to 20 x 28 positions: many, few and one, overlapping and not.
+    tiled = paint_by_tiles(architecture, params, image, mixture, tile=8)
+    np.testing.assert_allclose(tiled, expected, atol=2e-5)
+
+
+def test_any_size_is_painted_alike_whole_and_by_tiles(random):
+    params = network(TINY, random)
+    image = random.random((33, 46, 3)).astype(np.float32)
+    mixture = np.array([1.0, 0.0], np.float32)
+    whole = painted_whole(TINY, params, image[None], mixture[None])[0]
+    assert whole.shape == image.shape
+    np.testing.assert_allclose(paint_by_tiles(TINY, params, image, mixture, 16), whole, atol=2e-5)
+
+
+def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
+    params = network(TINY, random)
+    second = {
+        layer: {
+            name: leaf[1:] if name in ("scale", "shift") else leaf for name, leaf in own.items()
+        }
+        for layer, own in params.items()
+    }
+    image = random.random((1, 16, 16, 3)).astype(np.float32)
+    both = painted_whole(TINY, params, image, np.array([[0.0, 1.0]], np.float32))
+    alone = painted_whole(Architecture(2, 1, 1), second, image, np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(both, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "width: 0 is less than 1"),
+        ({"upsampling": "resise"}, "did you mean 'resize'"),
+    ],
+)
+def test_an_architecture_that_makes_no_sense_is_refused(options, message):
+    with pytest.raises(NstyleError, match=message):
+        Architecture(**options)
+
+
+@pytest.fixture
+def model(random, tmp_path):
+    found = models.Model(TINY, network(TINY, random), {"styles": [{"file": "a.jpg"}]})
+    models.write(tmp_path / "model" / models.FILE, found)
+    return found
+
+
+def test_a_model_comes_back_from_its_file(model, tmp_path):
+    read = models.read(tmp_path / "model")
+    assert read.architecture == TINY
+    assert read.card["styles"] == model.card["styles"]
+    jax.tree.map(np.testing.assert_array_equal, read.params, dict(model.params))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path, vgg16):
+    from safetensors.numpy import save_file
+
+    file = tmp_path / "a.safetensors"
+    with pytest.raises(NstyleError, match="there is no"):
+        models.read(file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(NstyleError, match="cannot be read"):
+        models.read(file)
+    save_file({"conv1_1": np.zeros(3)}, file)
+    with pytest.raises(NstyleError, match="no model of nstyle-train"):
+        models.read(file)
+    models.write(file, models.Model(TINY, {"first": {"kernel": np.zeros((9, 9, 3, 7))}}, {}))
+    with pytest.raises(NstyleError, match=r"block1_1.kernel is missing|first.kernel is missing"):
+        models.read(file)
+
+
+def test_the_exported_program_paints_the_same_at_any_size(model, random):
+    mixture = np.array([0.25, 0.75], np.float32)
+    program = jax.export.deserialize(models.exported(model, mixture).serialize())
+    for shape in ((1, 16, 24, 3), (1, 32, 20, 3)):
+        image = random.random(shape).astype(np.float32)
+        expected = painted_whole(TINY, model.params, image, mixture[None])
+        np.testing.assert_allclose(program.call(image), expected, atol=1e-4)
+
+
+def applied(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["nstyle-apply", *map(str, arguments)])
+    status = 0
+    try:
+        apply.main()
+    except SystemExit as exit_:
+        status = exit_.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_apply_paints_folders_in_order_and_passes_over_what_it_cannot_read(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    frames = tmp_path / "frames"
+    still = random.random((16, 20, 3))
+    for number in range(3):
+        images.save(frames / f"{number}.png", still)
+    (frames / "1b.jpg").write_bytes(b"nonsense")
+    out = tmp_path / "out"
+    status, told, noted = applied(
+        monkeypatch, capsys, tmp_path / "model", frames, f"out={out}", "mixture=[1,1]"
+    )
+    assert status == 0
+    assert told.split() == [str(out / f"{number}.png") for number in range(3)]
+    assert "1b.jpg is not a picture" in noted
+    photograph = images.load(frames / "0.png")
+    mixture = np.array([[0.5, 0.5]], np.float32)
+    expected = painted_whole(TINY, model.params, photograph[None], mixture)[0]
+    np.testing.assert_allclose(images.load(out / "0.png"), expected, atol=0.5 / 255 + 1e-4)
+
+
+def test_apply_writes_the_program(model, tmp_path, random, monkeypatch, capsys):
+    file = tmp_path / "net.stablehlo"
+    assert applied(monkeypatch, capsys, tmp_path / "model", f"export={file}")[0] == 0
+    image = random.random((1, 16, 16, 3)).astype(np.float32)
+    expected = painted_whole(TINY, model.params, image, np.array([[1.0, 0.0]], np.float32))
+    painted = jax.export.deserialize(file.read_bytes()).call(image)
+    np.testing.assert_allclose(painted, expected, atol=1e-4)
+
+
+def test_what_stands_still_keeps_a_share_of_the_frame_before(random):
+    photograph, painted, before = random.random((3, 8, 8, 3))
+    moved = photograph.copy()
+    moved[:4] = 1 - np.round(photograph[:4])
+    result = apply.steadied(painted, moved, photograph, before, 0.75)
+    np.testing.assert_allclose(result[4:], 0.25 * painted[4:] + 0.75 * before[4:], atol=1e-6)
+    np.testing.assert_allclose(result[:4], painted[:4], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png"], "out: no folder given"),
+        (["photo.png", "out=o", "mixture=[1]"], "mixture: [1.0] is not a number from 0 on for"),
+        (["photo.png", "out=o", "mixtur=[1,2]"], "did you mean 'mixture'"),
+        (["photo.png", "out=o", "size=big"], "size: Value 'big'"),
+        (["photo.png", "out=o", "steady=2"], "steady: 2.0 is out of range"),
+        (["photo.png", "out=o", "format=webp"], "unknown value '.webp'"),
+        (["none.png", "out=o"], "none.png: No such file"),
+        (["photo.png", "out=."], "photo.png is one of the pictures"),
+        (["photo.png", "photo.png", "out=o"], "two pictures would be written to"),
+        (["out=o"], "pictures: none given"),
+        (["photo.png", "export=a"], "export: it takes a model alone"),
+    ],
+)
+def test_apply_refuses_in_one_line(arguments, message, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images.save(tmp_path / "photo.png", np.full((12, 12, 3), 0.5))
+    status, _, told = applied(monkeypatch, capsys, "model", *arguments)
+    assert status == 2
+    assert message in told
+    assert told.count("\n") == 1

@@ -1,0 +1,266 @@
+"""Training a feed-forward network: its loss, its data, its folder, and going on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import command
+from safetensors.numpy import load_file
+
+from nstyle import data, images, models, train
+from nstyle.config import compose_training
+from nstyle.errors import NstyleError
+from nstyle.feedforward import Architecture, paint
+from nstyle.job import loss_weights, network_of, structure_of
+from nstyle.objective import Problem, Targets, evaluate
+from nstyle.training import (
+    Goal,
+    Recipe,
+    compile_step,
+    initial_state,
+    perceptual_loss,
+    spread,
+    stacked_styles,
+)
+from nstyle.transfer import content_target, style_target
+
+SMALL = [
+    "size=16", "batch_size=2", "steps=5", "width=2", "blocks=1",
+    "style_layers=[conv1_1]", "content_layers=[conv2_1]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe_and_goal():
+    _, losses = compose_training(["tv_weight=10", *SMALL])
+    network = network_of(losses)
+    structure = structure_of(losses, network.pixels)
+    pictures = np.random.default_rng(3).random((2, 16, 16, 3)).astype(np.float32)
+    styles = [style_target(structure, network.params, jnp.asarray(p)) for p in pictures]
+    goal = Goal(network.params, stacked_styles(styles), loss_weights(losses, structure))
+    return Recipe(structure, Architecture(2, 1, 2), 5), goal
+
+
+def test_the_loss_is_the_mean_of_what_nstyle_minimises(recipe_and_goal, random):
+    recipe, goal = recipe_and_goal
+    structure = recipe.structure
+    state = initial_state(recipe, 0)
+    pictures = random.random((3, 16, 16, 3)).astype(np.float32)
+    chosen = np.array([1, 0, 1])
+    loss = jax.jit(perceptual_loss, static_argnums=0)
+    value, terms = loss(recipe, state.params, goal, pictures, chosen)
+    mixtures = np.eye(2, dtype=np.float32)[chosen]
+    painted = jax.jit(paint, static_argnums=0)(
+        recipe.architecture, state.params, pictures, mixtures
+    )
+    evaluated, expected = jax.jit(evaluate, static_argnums=0), []
+    for image, picture, style in zip(painted, pictures, chosen, strict=True):
+        content = content_target(structure, goal.params, jnp.asarray(picture))
+        target = jax.tree.map(lambda leaf, style=style: leaf[style], goal.styles)
+        problem = Problem(goal.params, Targets(content, target), goal.weights)
+        expected.append(evaluated(structure, image, problem))
+    np.testing.assert_allclose(value, np.mean([v for v, _ in expected]), rtol=1e-5)
+    np.testing.assert_allclose(terms.tv, np.mean([t.tv for _, t in expected]), rtol=1e-5)
+
+
+def test_steps_lower_the_loss(recipe_and_goal, random):
+    recipe, goal = recipe_and_goal
+    pictures = random.random((2, 16, 16, 3)).astype(np.float32)
+    state, step = initial_state(recipe, 0), compile_step(recipe)
+    losses = []
+    for _ in range(5):
+        state, loss, _ = step(state, goal, pictures, np.array([0, 1], np.int32))
+        losses.append(float(loss))
+    assert int(state.step) == 5
+    assert losses[-1] < losses[0]
+
+
+def test_a_batch_is_shared_out_equally_or_refused():
+    with pytest.raises(NstyleError, match="batch_size: 3 is not a multiple of the 2 devices"):
+        spread(2 * jax.devices(), 3)
+
+
+@pytest.mark.slow
+def test_several_devices_make_the_step_of_one():
+    program = """
+import jax, numpy as np
+from nstyle.config import compose_training
+from nstyle.feedforward import Architecture
+from nstyle.job import loss_weights, network_of, structure_of
+from nstyle.training import *
+from nstyle.transfer import style_target
+_, losses = compose_training(["style_layers=[conv1_1]", "content_layers=[conv2_1]"])
+network = network_of(losses)
+structure = structure_of(losses, network.pixels)
+pictures = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
+target = style_target(structure, network.params, pictures[0])
+goal = Goal(network.params, stacked_styles([target]), loss_weights(losses, structure))
+recipe = Recipe(structure, Architecture(2, 1), 9)
+ends = []
+for count in (1, 4):
+    devices = jax.devices()[:count]
+    places = spread(devices, 4)
+    state = jax.device_put(initial_state(recipe, 0), places.copies)
+    there = jax.device_put(goal, places.copies)
+    batch, styles = jax.device_put((pictures, np.zeros(4, np.int32)), places.parts)
+    assert len(batch.sharding.device_set) == count
+    state, loss, _ = compile_step(recipe)(state, there, batch, styles)
+    assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == count
+    # Adam's first moment is a tenth of the gradient; its step hardly depends on the size of it.
+    ends.append((float(loss), jax.tree.map(np.asarray, state.moments[0].mu)))
+np.testing.assert_allclose(ends[1][0], ends[0][0], rtol=1e-5)
+largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(ends[0][1]))
+assert largest > 0
+jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest),
+    ends[0][1], ends[1][1],
+)
+"""
+    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=flags)
+
+
+@pytest.fixture
+def folder(tmp_path, random):
+    """Five pictures in a folder and a subfolder, one of them damaged."""
+    place = tmp_path / "photos"
+    for number in range(4):
+        images.save(place / f"{'more/' * (number > 2)}{number}.png", random.random((20, 24, 3)))
+    (place / "2b.jpg").write_bytes(b"nonsense")
+    return place
+
+
+def test_data_is_decided_by_seed_and_step(folder):
+    pictures = data.pictures_of(str(folder))
+    assert [path.name for path in pictures.held_out] == ["0.png"]
+    begun = data.batches(pictures, 16, 3, seed=5)
+    batches = [next(begun) for _ in range(6)]
+    went_on = data.batches(pictures, 16, 3, seed=5, first=4)
+    for batch in batches[4:]:
+        np.testing.assert_array_equal(next(went_on), batch)
+    assert batches[0].shape == (3, 16, 16, 3)
+    assert batches[0].dtype == np.uint8
+    assert any((next(data.batches(pictures, 16, 3, seed=6)) != batches[0]).ravel())
+    assert {path.name for path in pictures.unreadable} == {"2b.jpg"}
+
+
+def test_pictures_that_nobody_can_learn_from_are_refused(folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"nonsense")
+    pictures = data.pictures_of(str(folder))
+    with pytest.raises(NstyleError, match="none of the 4 files can be read"):
+        next(data.batches(pictures, 16, 1, seed=0))
+    with pytest.raises(NstyleError, match=r"none of .*0\.png can be read"):
+        data.held_out(pictures, 16)
+
+
+def test_the_small_set_is_named_as_what_it_is():
+    pictures = data.pictures_of(None)
+    assert "scikit-image" in pictures.name
+    assert all(path.is_file() for path in pictures.files + pictures.held_out)
+    assert not set(pictures.files) & set(pictures.held_out)
+
+
+def test_an_interrupted_training_ends_with_the_same_bytes(
+    folder, pictures, tmp_path, monkeypatch, capsys
+):
+    style = f"style=[{pictures}/style.png,{pictures}/content.png]"
+    arguments = [style, f"images={folder}", *SMALL, "sample_every=5"]
+    begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
+    file = train.train(*compose_training([*arguments, f"out={begun}"]))
+    names = {path.name for path in begun.iterdir() if path.name != ".lock"}
+    written = {"settings.json", "trace.csv", "samples", "checkpoints", "card.json", models.FILE}
+    assert names == written
+    assert {path.name for path in (begun / "samples").iterdir()} == {
+        "step_000001.png", "step_000005.png"
+    }  # fmt: skip
+
+    batches = data.batches
+
+    def two(*options):
+        found = batches(*options)
+        yield from (next(found) for _ in range(2))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "batches", two)
+    composed = compose_training([*arguments, f"out={interrupted}"])
+    with pytest.raises(KeyboardInterrupt, match="after step 2"):
+        train.train(*composed)
+    assert not (interrupted / models.FILE).exists()
+    monkeypatch.setattr(data, "batches", batches)
+    went_on = load_file(train.train(*composed))
+    for name, array in load_file(file).items():
+        np.testing.assert_array_equal(went_on[name], array)
+    traces = [pd.read_csv(place / "trace.csv") for place in (begun, interrupted)]
+    pd.testing.assert_frame_equal(*traces)
+    assert list(traces[0].step) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(
+        traces[0].loss, traces[0].content + traces[0]["style"] + traces[0].tv, rtol=1e-5
+    )
+
+    card = json.loads((begun / "card.json").read_text())
+    assert [style["file"] for style in card["styles"]] == ["style.png", "content.png"]
+    assert card["data"]["unreadable"] == 1
+    assert len(card["scores"]["loss_held_out"]) == 2
+    assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
+    with pytest.raises(NstyleError, match=r"has a training with another style_weight=100000.0"):
+        train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_path):
+    arguments = [f"style={pictures}/style.png", f"images={folder}", *SMALL, "steps=400"]
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    killed = command(
+        *arguments, "out=killed", "checkpoint_every=0.2", folder=tmp_path, module="nstyle.train"
+    )
+    while not any(path.name.isdigit() for path in checkpoints.glob("*")):
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / models.FILE).exists()
+    for out in ("killed", "whole"):
+        process = command(*arguments, f"out={out}", folder=tmp_path, module="nstyle.train")
+        assert process.communicate()[0].strip() == f"{out}/{models.FILE}"
+    ends = [load_file(tmp_path / out / models.FILE) for out in ("killed", "whole")]
+    for name in ends[0]:
+        np.testing.assert_array_equal(ends[0][name], ends[1][name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stlye=a.png"], "did you mean 'style'"),
+        (["solver=adam"], "unknown setting 'solver'"),
+        (["steps=0"], "steps: 0 is out of range"),
+        (["size=big"], "size"),
+        (["style_loss=gramm"], "did you mean 'gram'"),
+        (["size=8"], "size: 8 x 8 pixels are too few for the deepest layer"),
+        (["upsampling=nearest"], "upsampling: unknown value 'nearest'"),
+        (["images=nowhere"], "images: there is no folder 'nowhere'"),
+        (["images=."], "pictures in '.' (at least 2"),
+        (["style=none.png"], "none.png: No such file"),
+        (["style=null"], "style: no picture given"),
+        (["out=null"], "out: no folder given"),
+    ],
+)
+def test_train_refuses_in_one_line(arguments, message, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [f"style={pictures}/style.png", "out=o", "size=32", *arguments]
+    monkeypatch.setattr(sys, "argv", ["nstyle-train", *given])
+    with pytest.raises(SystemExit) as exit_:
+        train.main()
+    told = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert message in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "o" / "settings.json").exists()
