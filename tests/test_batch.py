@@ -272,7 +272,7 @@ def test_memory_of_a_member_is_what_the_compiler_needs():
             for name in structure.content_layers
         }
         style = {
-            name: floats((count, width(name, "vgg16"), width(name, "vgg16")), "float32")
+            name: (floats((count, width(name, "vgg16"), width(name, "vgg16")), "float32"),)
             for name in structure.style_layers
         }
         numbers = LossWeights(
@@ -280,7 +280,7 @@ def test_memory_of_a_member_is_what_the_compiler_needs():
             floats((count,), "float32"),
         )
         args = Problem(network, Targets(content, style), numbers)
-        axes = Problem(None, 0, 0)
+        axes = Problem(None, 0, 0, blend=None)
         is_none = {"is_leaf": lambda leaf: leaf is None}
         leaves, treedef = jax.tree.flatten(args)
         by_leaf = tuple(jax.tree.leaves(jax.tree.broadcast(axes, args, **is_none), **is_none))
