@@ -297,7 +297,7 @@ def test_weights_list_and_verify(nstyle_here, tmp_path, monkeypatch):
     monkeypatch.setenv("NSTYLE_CACHE", str(tmp_path))
     status, out, _ = nstyle_here("weights", "list")
     assert status == 0
-    assert len(out.splitlines()) == 3
+    assert len(out.splitlines()) == 5
     status, out, _ = nstyle_here("weights", "verify", "lpips")
     assert status == 0
     assert "13 layers" in out
