@@ -12,7 +12,7 @@ demo: .venv/.demo
 	$(BIN)/python experiments/demo/demo.py
 
 test: .venv/.dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
