@@ -60,3 +60,23 @@ def test_a_wrong_figure_is_one_line(tmp_path, pictures):
     done = figure("figure2", tmp_path, pictures, "+settings.pooling=mean")
     assert done.returncode != 0
     assert "pooling: unknown value 'mean'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_comparison_of_losses(tmp_path, pictures):
+    content, style = pictures / "content.png", pictures / "style.png"
+    given = ["size=42x32", "steps=2", "--losses=gram,mean_std", "--factors=1,10"]
+    command = [sys.executable, EXPERIMENTS / "losses" / "compare.py", f"--out={tmp_path}", *given]
+    command += ["--tuning", style, content, "--pair", content, style, "--pair", style, style]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    tuning = pd.read_csv(tmp_path / "tuning.csv")
+    assert tuning.chosen.sum() == 2 and tuning.chosen[0], "gram is its own target at weight 1"
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert len(runs) == 4 and np.isfinite(runs[["style_gram", "lpips_content"]]).all(axis=None)
+    means = runs.groupby("style_loss").style_gram.mean()
+    found = pd.read_csv(tmp_path / "findings.csv").set_index(["style_loss", "score"])
+    expected = means["mean_std"] - means["gram"]
+    assert found.difference["mean_std", "style_gram"] == pytest.approx(expected, abs=1e-5)
+    assert images.load(tmp_path / "sheet.jpg").std() > 0.05
+    assert len(list(tmp_path.glob("runs/sweeps/*/index.html"))) == 2
