@@ -20,6 +20,8 @@ EXTRA_FILES = {
 }
 CELLS = {"figure1": 10, "figure2": 3, "figure3": 20, "pooling": 8, "init": 8, "rounds": 4}
 CELLS |= {"colour": 6, "strokes": 6}
+#: A painting of half the size, turned, is to have 16 pixels.
+OWN_SETTINGS = {"rounds": ["steps=40"], "strokes": ["size=64"]}
 
 
 def figure(name, folder, pictures, *settings):
@@ -42,8 +44,7 @@ def figure(name, folder, pictures, *settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure(name, tmp_path, pictures):
-    steps = ["steps=40"] if name == "rounds" else []
-    done = figure(name, tmp_path, pictures, *steps)
+    done = figure(name, tmp_path, pictures, *OWN_SETTINGS.get(name, []))
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "losses.csv")
     assert len(table) == CELLS[name]

@@ -45,7 +45,7 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     """With little memory allowed large pictures go by tiles, small ones never."""
     from nstyle import job
 
-    monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
+    monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     large = small | {"steps": 1, "solver.history_size": 4}
     tiles = {
         memory: plan(compose(**large, memory=memory)).sizes[-1].tile
@@ -61,7 +61,7 @@ def test_memory_decides_on_the_history(small, monkeypatch):
     """The longest one with which the estimate is within the budget, 5 pairs at least."""
     from nstyle import job
 
-    monkeypatch.setattr(job, "_picture", lambda *_: np.full((1500, 2000, 3), 0.5, np.float32))
+    monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     for memory, tile in (("2.5GiB", None), ("2.75GiB", None), ("3.25GiB", None), ("2.75GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
         pairs, per_pair = planned.method.history_size, 24 * 1500 * 2000
