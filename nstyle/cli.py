@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
-from nstyle.errors import LineParser, NstyleError
+from nstyle.errors import LineParser, NstyleError, run_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -56,32 +56,28 @@ Weights:                            nstyle weights --help
 
 def main() -> None:
     """Runs the command line and exits: 0 done, 2 wrong input, 130 interrupted."""
-    arguments = sys.argv[1:]
-    try:
-        if arguments and arguments[0] == "weights":
-            _weights(arguments[1:])
-        elif not arguments or {"-h", "--help"} & set(arguments):
-            from nstyle.config import group_options
+    run_command("nstyle", _main)
 
-            groups = {
-                "recipe": "recipes",
-                "experiment": "experiments",
-                "style_loss": "style_losses",
-                "content_loss": "content_losses",
-                "smoothing": "smoothings",
-            }
-            names = {many: " | ".join(group_options(group)) for group, many in groups.items()}
-            print(HELP.format(**names), end="")
-        elif arguments == ["--version"]:
-            print(f"nstyle {__version__}")
-        else:
-            _hydra(arguments)
-    except NstyleError as error:
-        print(f"nstyle: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as interrupt:
-        print(f"nstyle: {str(interrupt) or 'interrupted; nothing to save yet'}", file=sys.stderr)
-        sys.exit(130)
+
+def _main(arguments: list[str]) -> None:
+    if arguments and arguments[0] == "weights":
+        _weights(arguments[1:])
+    elif not arguments or {"-h", "--help"} & set(arguments):
+        from nstyle.config import group_options
+
+        groups = {
+            "recipe": "recipes",
+            "experiment": "experiments",
+            "style_loss": "style_losses",
+            "content_loss": "content_losses",
+            "smoothing": "smoothings",
+        }
+        names = {many: " | ".join(group_options(group)) for group, many in groups.items()}
+        print(HELP.format(**names), end="")
+    elif arguments == ["--version"]:
+        print(f"nstyle {__version__}")
+    else:
+        _hydra(arguments)
 
 
 def _hydra(arguments: list[str]) -> None:

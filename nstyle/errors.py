@@ -30,7 +30,7 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
-        print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        print(f"{name}: {str(interrupt) or 'interrupted; nothing to save yet'}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -35,6 +35,14 @@ LOSSES = {name: kind() for name, kind in STYLE_LOSSES.items() if kind is not MMD
     f"mmd {kernel}": MMD(kernel) for kernel in ("linear", "polynomial", "gaussian")
 }
 
+#: Features without anything to tell apart.
+DEGENERATE = {
+    "black": jnp.zeros((4, 4, 6)),
+    "constant": jnp.full((4, 4, 6), 3.0),
+    "one position": jnp.ones((1, 1, 6)),
+    "one black position": jnp.zeros((1, 1, 6)),
+}
+
 
 def flat(features):
     return features.reshape(-1, features.shape[-1])
@@ -212,11 +220,7 @@ def test_gradient_agrees_with_finite_differences(name, random):
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("other", ["same", "random"])
-@pytest.mark.parametrize(
-    "features",
-    [jnp.zeros((4, 4, 6)), jnp.full((4, 4, 6), 3.0), jnp.ones((1, 1, 6)), jnp.zeros((1, 1, 6))],
-    ids=["black", "constant", "one position", "one black position"],
-)
+@pytest.mark.parametrize("features", DEGENERATE.values(), ids=DEGENERATE)
 def test_value_and_gradient_are_finite(name, other, features, random):
     loss = LOSSES[name]
     s = features if other == "same" else random_features(random, 4, 4, 6)
