@@ -455,10 +455,6 @@ def _sizes(
     tiled = [
         size._replace(tile=_tile(config, structure, size.shape, solver)) for size in sizes[::-1]
     ]
-    if structure.precision != "float32" and any(size.tile is not None for size in tiled):
-        raise NstyleError(
-            f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"
-        )
     return tuple(tiled[::-1])
 
 

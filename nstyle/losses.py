@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 Features = Float[Array, "h w c"]
 Gram = Float[Array, "c c"]
 FeatureMaps = dict[str, Float[Array, "_ _ _"]]  # by layer; each has its own size
-GramMatrices = dict[str, Float[Array, "_ _"]]  # by layer
 Image = Float[Array, "h w 3"]
 Scalar = Float[Array, ""]
 

@@ -292,7 +292,7 @@ def style_targets(
 
 
 def check_structure(structure: Structure) -> None:
-    """Refuses a network that tiles cannot take apart, and losses that they cannot add up.
+    """Refuses a network that tiles cannot take apart or evaluate, and losses they cannot add up.
 
     Raises:
       NstyleError: naming those that they can.
@@ -301,6 +301,10 @@ def check_structure(structure: Structure) -> None:
         raise NstyleError(
             f"network: memory and tile work with {' and '.join(TILED_NETWORKS)} alone; the pools of"
             f" {structure.network} overlap, and tiles would too"
+        )
+    if structure.precision != "float32":
+        raise NstyleError(
+            f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"
         )
     if structure.temperature is not None:
         raise NstyleError(
