@@ -321,7 +321,8 @@ def open_page(browser):
     said, fetched, pages = [], [], []
 
     def show(path, **options):
-        page = browser.new_page(**({"viewport": {"width": 1300, "height": 900}} | options))
+        still = {"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"}
+        page = browser.new_page(**(still | options))
         pages.append(page)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
