@@ -5,17 +5,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from omegaconf import OmegaConf
 
 from nstyle import __version__, images, models
-from nstyle.config import one_line_errors
+from nstyle.config import parse_settings
 from nstyle.data import files_in
-from nstyle.errors import NstyleError, nearest, run_command
+from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import check_side, paint
 from nstyle.feedforward_tiles import paint_by_tiles
 from nstyle.files import write_atomic
@@ -81,29 +79,12 @@ def _main(arguments: list[str]) -> None:
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
     """Returns the paths among the arguments, and the settings."""
-    names = list(ApplyConfig.__annotations__)
-    settings: dict[str, Any] = {}
-    paths = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or Path(argument).exists():
-            paths.append(argument)
-        elif key not in names:
-            raise NstyleError(f"unknown setting {key!r}{nearest(key, names)} ({', '.join(names)})")
-        else:
-            with one_line_errors():
-                is_file = key in ("out", "export")  # its name is no YAML
-                settings[key] = value if is_file else OmegaConf.from_dotlist([argument])[key]
-    with one_line_errors():
-        config: Any = OmegaConf.to_object(OmegaConf.merge(ApplyConfig, settings))
+    ranges = {"size": (8, 2**16), "tile": (16, 2**16), "steady": (0.0, 1.0)}
+    paths, config = parse_settings(arguments, ApplyConfig, ("out", "export"), ranges)
     if not paths:
         raise NstyleError("model: none given (nstyle-apply MODEL pictures... out=FOLDER)")
     if config.export is not None and (len(paths) > 1 or config.out is not None):
         raise NstyleError("export: it takes a model alone, no pictures and no out")
-    for name, low, high in (("size", 8, 2**16), ("tile", 16, 2**16), ("steady", 0.0, 1.0)):
-        number = getattr(config, name)
-        if number is not None and not low <= number <= high:
-            raise NstyleError(f"{name}: {number} is out of range (allowed: from {low} to {high})")
     return paths, config
 
 

@@ -6,7 +6,7 @@ and `cli` are the only ones that import Hydra.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -515,6 +515,46 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     for key, (low, high) in ranges.items():
         _check_number(key, values[key], low, high)
     return training, _checked([*of_losses, f"size={training.size}"])
+
+
+def parse_settings(
+    arguments: Iterable[str],
+    schema: type[T],
+    verbatim: Collection[str],
+    ranges: Mapping[str, tuple[float, float]],
+) -> tuple[list[str], T]:
+    """Returns the words among a command's arguments, and its settings.
+
+    A word is what has no `=`, or names a file or folder that is there.
+
+    Args:
+      arguments: words, and settings as `name=value`.
+      schema: a dataclass of the settings, each with its default.
+      verbatim: settings whose value is taken as it is: the name of a file is no YAML.
+      ranges: lowest and highest value of numbers that are not None.
+
+    Raises:
+      NstyleError: an unknown name, or a value that is of another type or out of its range.
+    """
+    names = [option.name for option in fields(cast(Any, schema))]
+    settings: dict[str, Any] = {}
+    words = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or path_exists(argument):
+            words.append(argument)
+        elif key not in names:
+            raise NstyleError(f"unknown setting {key!r}{nearest(key, names)} ({', '.join(names)})")
+        else:
+            with one_line_errors():
+                as_it_is = key in verbatim
+                settings[key] = value if as_it_is else OmegaConf.from_dotlist([argument])[key]
+    with one_line_errors():
+        config = cast(T, OmegaConf.to_object(OmegaConf.merge(schema, settings)))
+    for key, (low, high) in ranges.items():
+        if getattr(config, key) is not None:
+            _check_number(key, getattr(config, key), low, high)
+    return words, config
 
 
 def check(config: DictConfig) -> None:
