@@ -11,7 +11,7 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import (
@@ -36,6 +36,9 @@ MAX_PIXELS = 150_000_000
 SIDES = ("long", "short", "width", "height")
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+
+#: Formats, by Pillow's names, of pictures from people unknown: no reader among them runs programs.
+RECEIVED = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -75,29 +78,57 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     """
     try:
         path = Path(path).expanduser()
-        if path.stat().st_size == 0:
-            raise NstyleError(f"picture: {path} is empty")
+        with path.open("rb") as file:
+            rgb = _decoded(file, str(path))
+    except RuntimeError as error:  # the home of nobody
+        raise NstyleError(f"picture: {path}: {error}") from error
+    except OSError as error:
+        raise NstyleError(f"picture: {path}: {error.strerror}") from error
+    return to_float(rgb if size is None else _resized(rgb, size, side, path))
+
+
+def received(file: BinaryIO, name: str, longest: int) -> np.ndarray:
+    """Reads a picture that somebody sent, as `load` does, of a format in `RECEIVED` alone.
+
+    Args:
+      file: open at its beginning.
+      name: what errors call it.
+      longest: the longer side in pixels at most; a smaller picture stays as it is.
+
+    Returns:
+      A float32 array (height, width, 3) in [0, 1].
+
+    Raises:
+      NstyleError: it is empty, truncated, not such a picture, or too large.
+    """
+    picture = _decoded(file, name, RECEIVED)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return to_float(picture)
+
+
+def _decoded(file: BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Returns a picture as 8-bit RGB in sRGB; None for all formats that Pillow reads."""
+    try:
+        if not file.read(1):
+            raise NstyleError(f"picture: {name} is empty")
+        file.seek(0)
         with warnings.catch_warnings():
             # Pillow warns far below our limit, and refuses at twice its own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            with Image.open(path) as opened:
-                _check_pixels(path, *opened.size)
-                rgb = _to_srgb(opened)
-    except NstyleError:
-        raise
+            with Image.open(file, formats=formats) as opened:
+                _check_pixels(name, *opened.size)
+                return _to_srgb(opened)
     except Image.DecompressionBombError as error:
-        raise NstyleError(f"picture: {path} is too large: {error}") from error
-    except RuntimeError as error:  # the home of nobody
-        raise NstyleError(f"picture: {path}: {error}") from error
+        raise NstyleError(f"picture: {name} is too large: {error}") from error
     except UnidentifiedImageError as error:
-        raise NstyleError(f"picture: {path} is not a picture that can be read") from error
+        allowed = f" (allowed: {', '.join(formats)})" if formats else ""
+        raise NstyleError(f"picture: {name} is not a picture that can be read{allowed}") from error
     except OSError as error:
         reason = error.strerror or f"damaged or truncated ({error})"
-        raise NstyleError(f"picture: {path}: {reason}") from error
+        raise NstyleError(f"picture: {name}: {reason}") from error
     except (SyntaxError, ValueError, struct.error, EOFError) as error:
-        raise NstyleError(f"picture: {path}: damaged ({error})") from error
-    return to_float(rgb if size is None else _resized(rgb, size, side, path))
+        raise NstyleError(f"picture: {name}: damaged ({error})") from error
 
 
 def scaled_size(width: int, height: int, size: int | str, side: str = "long") -> tuple[int, int]:
@@ -285,10 +316,10 @@ def check_format(path: Path) -> str:
     return check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
 
 
-def _check_pixels(path: Path, width: int, height: int) -> None:
+def _check_pixels(name: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise NstyleError(
-            f"picture: {path} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+            f"picture: {name} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
         )
 
 
@@ -330,7 +361,7 @@ def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _resized(image: Image.Image, size: int | str, side: str, path: Path) -> Image.Image:
     width, height = scaled_size(*image.size, size, side)
-    _check_pixels(path, width, height)
+    _check_pixels(str(path), width, height)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
