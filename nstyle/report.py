@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -31,6 +30,7 @@ import pandas as pd
 from nstyle import images, runs, statistics
 from nstyle.errors import LineParser, NstyleError, run_command
 from nstyle.files import path_exists, write_atomic
+from nstyle.pages import as_json, filled
 from nstyle.progress import watched
 from nstyle.scores import SCORES
 
@@ -324,18 +324,18 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "fronts": _fronts(frame, measures),
         **_statistics(sweep, frame, scores),
     }
-    filled = {
-        "title": html.escape(sweep.name),
-        "data": _json(data),
-        "traces": _json(traces),
-        "pictures": "\n".join(
-            f'<script type="text/plain" id="picture-{index}">{picture}</script>'
-            for index, picture in enumerate(pictures)
-            if picture
-        ),
-    }
-    template = Path(__file__).with_name("report_page.html").read_text()
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], template)
+    large = "\n".join(
+        f'<script type="text/plain" id="picture-{index}">{picture}</script>'
+        for index, picture in enumerate(pictures)
+        if picture
+    )
+    return filled(
+        "report_page.html",
+        title=html.escape(sweep.name),
+        data=as_json(data),
+        traces=as_json(traces),
+        pictures=large,
+    )
 
 
 def _score_names(frame: pd.DataFrame) -> list[str]:
@@ -516,9 +516,3 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for record in frame.to_dict("records")
     ]
-
-
-def _json(content: Any) -> str:
-    """Returns JSON that may stand in a `script` element, whatever its texts hold."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")

@@ -17,6 +17,7 @@ hook = install_import_hook(
 )
 hook.__enter__()
 
+import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import warnings  # noqa: E402
@@ -32,6 +33,10 @@ with warnings.catch_warnings():
 from nstyle import cli, images, weights  # noqa: E402
 
 os.environ.pop("NSTYLE_OFFLINE", None)
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +87,51 @@ def nstyle_here(pictures, tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def given(pictures):
     return [f"content={pictures / 'content.png'}", f"style={pictures / 'style.png'}"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome on PATH")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens pages, from disk or a server, each for a visitor of its own.
+
+    Afterwards nothing was said on the console but what was expected, and nothing asked for from
+    elsewhere; of a page on disk nothing but itself.
+    """
+    said, fetched, pages = [], [], []
+
+    def show(where, expected=(), **options):
+        still = {"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"}
+        page = browser.new_page(**(still | options))
+        pages.append(page)
+        address = where.as_uri() if isinstance(where, Path) else where
+
+        def heard(text):
+            if not any(words in text for words in expected):
+                said.append(text)
+
+        page.on("console", lambda message: heard(message.text))
+        page.on("pageerror", lambda error: heard(str(error)))
+        page.on("request", lambda request: fetched.append((address, request.url)))
+        page.goto(address)
+        return page
+
+    yield show
+    for page in pages:
+        page.close()
+    assert said == []
+    asked = [(page, url) for page, url in fetched if not url.startswith(("data:", "blob:"))]
+    assert all(url.startswith(page.partition("#")[0]) for page, url in asked)
+    assert len([page for page, _ in asked if page.startswith("file:")]) in (0, len(pages))
 
 
 def command(*arguments, folder, module="nstyle.cli"):

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -14,10 +13,6 @@ from report_store import LAYERS, make_run, make_sweep
 from nstyle import images, report, statistics
 
 PARAMETERS = {"pooling": ["avg", "max"], "style_weight": ["1e4", "1e5"], "seed": ["0", "1", "2"]}
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 
 
 @pytest.fixture(scope="module")
@@ -302,41 +297,6 @@ def test_wrong_arguments_are_one_line(command, tmp_path):
     status, _, err = command(folder, "--out", tmp_path / "file" / "below")
     assert (status, len(err.splitlines())) == (2, 1)
     assert "file" in err
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium, chromium-browser or google-chrome on PATH")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a page from disk; afterwards nothing was said on the console and nothing fetched."""
-    said, fetched, pages = [], [], []
-
-    def show(path, **options):
-        still = {"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"}
-        page = browser.new_page(**(still | options))
-        pages.append(page)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: fetched.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield show
-    for page in pages:
-        page.close()
-    assert said == []
-    asked = [url for url in fetched if not url.startswith("data:")]
-    assert all(url.startswith("file:") for url in asked)
-    assert len(asked) == len(pages)
 
 
 def texts(locator):
