@@ -26,6 +26,8 @@
     sweep       sweeps, planned as a whole
     statistics  what the scores of a sweep say of a parameter
     report      the page and the table of a sweep
+    serve       a page to try it in a browser (serve_site: the application; serve_jobs: its runs)
+    pages       what pages share
 """
 
 from importlib.metadata import version

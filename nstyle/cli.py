@@ -1,6 +1,7 @@
-"""The command `nstyle`: a Hydra application, and `nstyle weights` beside it."""
+"""The command `nstyle`: a Hydra application, and beside it `nstyle weights`, `nstyle train`, ..."""
 
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
-from nstyle.errors import LineParser, NstyleError, run_command
+from nstyle.errors import LineParser, NstyleError, nearest, run_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,9 +50,14 @@ Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
 Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
 Several of them at a time:          nstyle -m batch=4 ...    or batch=auto
 Runs that compare something:        nstyle -m experiment={experiments} ...
-The page of such a sweep:           nstyle-report runs/sweeps/NAME
+The page of such a sweep:           nstyle report runs/sweeps/NAME
 Weights:                            nstyle weights --help
+Networks that paint in one pass:    nstyle train, nstyle apply
+A page to try it in a browser:      nstyle serve
 """
+
+#: Commands with a module of their own, each also a program such as `nstyle-train`.
+_COMMANDS = ("train", "apply", "report", "serve")
 
 
 def main() -> None:
@@ -60,8 +66,14 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    if arguments and arguments[0] == "weights":
+    first = arguments[0] if arguments else ""
+    if first == "weights":
         _weights(arguments[1:])
+    elif first in _COMMANDS:
+        sys.argv[1:] = arguments[1:]
+        importlib.import_module(f"nstyle.{first}").main()
+    elif first.isalpha() and (near := nearest(first, ["weights", *_COMMANDS])):
+        raise NstyleError(f"unknown command {first!r}{near} (all: nstyle --help)")
     elif not arguments or {"-h", "--help"} & set(arguments):
         from nstyle.config import group_options
 

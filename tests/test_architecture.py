@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 #: From the ground up: a module imports only from those above its own line.
 LAYERS = [
     {"errors"},
-    {"layers", "files"},
+    {"layers", "files", "pages"},
     {"losses"},
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour"},
@@ -21,7 +21,9 @@ LAYERS = [
     {"config", "runs", "progress", "statistics"},
     {"job", "tensorboard"},
     {"session", "report"},
-    {"sweep", "train", "apply"},
+    {"sweep", "train", "apply", "serve_jobs"},
+    {"serve_site"},
+    {"serve"},
     {"cli"},
 ]
 
@@ -41,6 +43,8 @@ ROOMS = {
     "tensorboardX": {"tensorboard"},
     "pandas": {"statistics", "report"},
     "statsmodels": {"statistics"},
+    "starlette": {"serve_site"},
+    "uvicorn": {"serve_site"},
 }
 
 
