@@ -9,9 +9,10 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import (
@@ -73,31 +74,58 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     Raises:
       NstyleError: the file is missing, empty, truncated, not a picture, or too large.
     """
-    try:
+    with _in_one_line(path):
         path = Path(path).expanduser()
-        if path.stat().st_size == 0:
-            raise NstyleError(f"picture: {path} is empty")
-        with warnings.catch_warnings():
-            # Pillow warns far below our limit, and refuses at twice its own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            with Image.open(path) as opened:
-                _check_pixels(path, *opened.size)
-                rgb = _to_srgb(opened)
-    except NstyleError:
-        raise
+        with path.open("rb") as file:
+            return decode(file, str(path), size, side)
+
+
+def decode(
+    file: BinaryIO, name: str, size: int | str | None = None, side: str = "long"
+) -> np.ndarray:
+    """Reads a picture from an open file, as `load` does.
+
+    Args:
+      file: binary, at its beginning; it can be sought in.
+      name: what errors call it.
+      size: see `load`.
+      side: see `load`.
+
+    Returns:
+      A float32 array (height, width, 3) in [0, 1].
+
+    Raises:
+      NstyleError: it is empty, truncated, not a picture, or too large.
+    """
+    with _in_one_line(name), warnings.catch_warnings():
+        # Pillow warns far below our limit, and refuses at twice its own.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        if not file.read(1):
+            raise NstyleError(f"picture: {name} is empty")
+        file.seek(0)
+        with Image.open(file) as opened:
+            _check_pixels(name, *opened.size)
+            rgb = _to_srgb(opened)
+    return to_float(rgb if size is None else _resized(rgb, size, side, name))
+
+
+@contextmanager
+def _in_one_line(name: str | Path) -> Iterator[None]:
+    """Tells what goes wrong with a picture in one line."""
+    try:
+        yield
     except Image.DecompressionBombError as error:
-        raise NstyleError(f"picture: {path} is too large: {error}") from error
+        raise NstyleError(f"picture: {name} is too large: {error}") from error
     except RuntimeError as error:  # the home of nobody
-        raise NstyleError(f"picture: {path}: {error}") from error
+        raise NstyleError(f"picture: {name}: {error}") from error
     except UnidentifiedImageError as error:
-        raise NstyleError(f"picture: {path} is not a picture that can be read") from error
+        raise NstyleError(f"picture: {name} is not a picture that can be read") from error
     except OSError as error:
         reason = error.strerror or f"damaged or truncated ({error})"
-        raise NstyleError(f"picture: {path}: {reason}") from error
+        raise NstyleError(f"picture: {name}: {reason}") from error
     except (SyntaxError, ValueError, struct.error, EOFError) as error:
-        raise NstyleError(f"picture: {path}: damaged ({error})") from error
-    return to_float(rgb if size is None else _resized(rgb, size, side, path))
+        raise NstyleError(f"picture: {name}: damaged ({error})") from error
 
 
 def scaled_size(width: int, height: int, size: int | str, side: str = "long") -> tuple[int, int]:
@@ -285,10 +313,10 @@ def check_format(path: Path) -> str:
     return check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
 
 
-def _check_pixels(path: Path, width: int, height: int) -> None:
+def _check_pixels(name: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise NstyleError(
-            f"picture: {path} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+            f"picture: {name} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
         )
 
 
@@ -328,9 +356,9 @@ def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _resized(image: Image.Image, size: int | str, side: str, path: Path) -> Image.Image:
+def _resized(image: Image.Image, size: int | str, side: str, name: str) -> Image.Image:
     width, height = scaled_size(*image.size, size, side)
-    _check_pixels(path, width, height)
+    _check_pixels(name, width, height)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -11,7 +11,6 @@ OUT/
 
 import csv
 import functools
-import hashlib
 import json
 import math
 import time
@@ -52,7 +51,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
     nstyle-train style=art.jpg images=FOLDER out=MODEL
 
   pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
-             images=FOLDER                photographs to learn from; without it, the few that come
+             images=FOLDER | A.zip        photographs to learn from; without it, the few that come
                                           with scikit-image
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
@@ -184,7 +183,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         "training": own,
         "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
         "style": [style["sha256"] for style in named],
-        "images": _digest(pictures),
+        "images": pictures.digest,
         "weights": network.sha256,
     }
     recipe = Recipe(
@@ -196,12 +195,6 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
 def _loss_settings(losses: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(losses, resolve=True)
     return {key: values[key] for key in LOSS_KEYS}
-
-
-def _digest(pictures: data.Pictures) -> str:
-    """Returns a hash of the names and sizes of the files; their contents may be many gigabytes."""
-    files = [(path.name, path.stat().st_size) for path in pictures.files + pictures.held_out]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _check_same(path: Path, settings: dict[str, Any]) -> None:
@@ -339,7 +332,7 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
         "data": {
             "name": pictures.name,
             "files": len(pictures.files),
-            "held_out": [path.name for path in pictures.held_out],
+            "held_out": list(pictures.held_out),
             "unreadable": len(pictures.unreadable),
             "digest": planned.settings["images"],
         },
