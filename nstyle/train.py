@@ -230,29 +230,29 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
             RunProgress(recipe.steps, (first,)) as progress,
             Board(out, recipe.steps, first, training.tensorboard) as board,
         ):
-            for number in range(first + 1, recipe.steps + 1):
-                try:
+            try:
+                for number in range(first + 1, recipe.steps + 1):
                     batch = jax.device_put(_floats(next(batches)), places.parts)
                     styles = _styles(number - 1, training.batch_size, recipe.architecture.styles)
-                    state, loss, terms = step(
+                    following, loss, terms = step(
                         state, goal, batch, jax.device_put(styles, places.parts)
                     )
                     if number <= _ROW_EVERY or number % _ROW_EVERY == 0 or number == recipe.steps:
                         row = _row(number, loss, terms, planned)
                         trace.append(row)
                         progress.update(row)
-                        board.update(row, functools.partial(_sample, planned, state))
+                        board.update(row, functools.partial(_sample, planned, following))
                     if _sampled(number, training.sample_every):
                         images.save(
-                            out / "samples" / f"step_{number:06}.png", _sample(planned, state)
+                            out / "samples" / f"step_{number:06}.png", _sample(planned, following)
                         )
-                except KeyboardInterrupt as interrupt:
-                    kept.write(state)
-                    raise KeyboardInterrupt(
-                        f"interrupted after step {int(state.step)};"
-                        " the same command goes on from here"
-                    ) from interrupt
-                kept.write_if_due(state)
+                    state = following  # with its row in the trace, wherever an interrupt comes
+                    kept.write_if_due(state)
+            except KeyboardInterrupt as interrupt:
+                kept.write(state)
+                raise KeyboardInterrupt(
+                    f"interrupted after step {int(state.step)}; the same command goes on from here"
+                ) from interrupt
     return state, time.monotonic() - began
 
 
