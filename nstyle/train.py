@@ -27,6 +27,7 @@ from nstyle import __version__, data, images, models, runs
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import Architecture, paint, single_style
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of
 from nstyle.objective import Terms
 from nstyle.progress import RunProgress
@@ -219,7 +220,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    with _checkpoints(out / "checkpoints", training) as kept:
+    with signals(), _checkpoints(out / "checkpoints", training) as kept:
         state = jax.device_put(kept.latest(initial_state(recipe, training.seed)), places.copies)
         first = int(state.step)
         rows = [row for row in _rows(out / "trace.csv") if row["step"] <= first]
@@ -249,7 +250,8 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                     state = following  # with its row in the trace, wherever an interrupt comes
                     kept.write_if_due(state)
             except KeyboardInterrupt as interrupt:
-                kept.write(state)
+                with uninterrupted():
+                    kept.write(state)
                 raise KeyboardInterrupt(
                     f"interrupted after step {int(state.step)}; the same command goes on from here"
                 ) from interrupt
@@ -382,5 +384,6 @@ class _checkpoints:  # noqa: N801, a context manager
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with uninterrupted():
+            self._manager.wait_until_finished()
+            self._manager.close()

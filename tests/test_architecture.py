@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 #: From the ground up: a module imports only from those above its own line.
 LAYERS = [
     {"errors"},
-    {"layers", "files"},
+    {"layers", "files", "interrupts"},
     {"losses"},
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour", "sources"},
