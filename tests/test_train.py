@@ -2,20 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command
+from conftest import command, values_in
 from safetensors.numpy import load_file
 
-from nstyle import data, images, models, train
+from nstyle import data, images, models, runs, train
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
@@ -81,6 +83,23 @@ def test_steps_lower_the_loss(recipe_and_goal, random):
         losses.append(float(loss))
     assert int(state.step) == 5
     assert losses[-1] < losses[0]
+
+
+def test_half_precision_trains_parameters_of_float32(recipe_and_goal, random):
+    """Losses are those of float32 to 2 %, and the parameters and moments stay float32."""
+    recipe, goal = recipe_and_goal
+    half = replace(recipe, structure=replace(recipe.structure, precision="bfloat16"))
+    pictures = random.random((2, 16, 16, 3)).astype(np.float32)
+    losses = {}
+    for each in (recipe, half):
+        state, step = initial_state(each, 0), compile_step(each)
+        for _ in range(3):
+            state, loss, _ = step(state, goal, pictures, np.array([0, 1], np.int32))
+        losses[each.structure.precision] = float(loss)
+        floats = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.moments))}
+        assert floats == {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}  # Adam counts its steps
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=2e-2)
 
 
 def test_a_batch_is_shared_out_equally_or_refused():
@@ -172,30 +191,34 @@ def test_the_small_set_is_named_as_what_it_is():
 def test_an_interrupted_training_ends_with_the_same_bytes(
     folder, pictures, tmp_path, monkeypatch, capsys
 ):
+    """The interrupt comes between a step and its row; what goes on learns from an archive."""
     style = f"style=[{pictures}/style.png,{pictures}/content.png]"
-    arguments = [style, f"images={folder}", *SMALL, "sample_every=5"]
+    arguments = [style, *SMALL, "sample_every=5"]
     begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
-    file = train.train(*compose_training([*arguments, f"out={begun}"]))
+    own = [f"images={folder}", f"out={begun}", "tensorboard=true"]
+    file = train.train(*compose_training([*arguments, *own]))
     names = {path.name for path in begun.iterdir() if path.name != ".lock"}
     written = {"settings.json", "trace.csv", "samples", "checkpoints", "card.json", models.FILE}
+    written.add("tensorboard")
     assert names == written
     assert {path.name for path in (begun / "samples").iterdir()} == {
         "step_000001.png", "step_000005.png"
     }  # fmt: skip
 
-    batches = data.batches
+    append = runs.Trace.append
 
-    def two(*options):
-        found = batches(*options)
-        yield from (next(found) for _ in range(2))
-        raise KeyboardInterrupt
+    def until_the_third(trace, row):
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+        append(trace, row)
 
-    monkeypatch.setattr(data, "batches", two)
-    composed = compose_training([*arguments, f"out={interrupted}"])
-    with pytest.raises(KeyboardInterrupt, match="after step 2"):
-        train.train(*composed)
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    composed = compose_training([*arguments, f"images={archive}", f"out={interrupted}"])
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.Trace, "append", until_the_third)
+        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+            train.train(*composed)
     assert not (interrupted / models.FILE).exists()
-    monkeypatch.setattr(data, "batches", batches)
     went_on = load_file(train.train(*composed))
     for name, array in load_file(file).items():
         np.testing.assert_array_equal(went_on[name], array)
@@ -205,6 +228,11 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     np.testing.assert_allclose(
         traces[0].loss, traces[0].content + traces[0]["style"] + traces[0].tv, rtol=1e-5
     )
+
+    values = values_in(next((begun / "tensorboard").iterdir()))
+    losses = [value.simple_value for _, value in values if value.tag == "loss"]
+    np.testing.assert_allclose(losses, traces[0].loss, rtol=1e-6)
+    assert any(value.image.height > 16 for _, value in values)
 
     card = json.loads((begun / "card.json").read_text())
     assert [style["file"] for style in card["styles"]] == ["style.png", "content.png"]
