@@ -277,6 +277,8 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
         (["images=nowhere"], "images: there is no folder or archive 'nowhere'"),
         (["images=."], "pictures in '.' (at least 2"),
         (["style=none.png"], "none.png: No such file"),
+        (["threads=0"], "threads: 0 is out of range"),
+        (["style=[1,2]"], "style: [1, 2] is neither a file nor a list of files"),
         (["style=null"], "style: no picture given"),
         (["out=null"], "out: no folder given"),
     ],
