@@ -36,7 +36,7 @@ nstyle-apply: pictures painted by a network of nstyle-train
   size=null  long side of the results in pixels; null: as the pictures are
   mixture=[0.3,0.7]   share of every style, where the model has several
   tile=null  edge of the tiles by which pictures are painted; null: 512 from a million pixels on
-  batch=1    so many neighbours of one size are painted together, which a GPU likes
+  batch=1    so many neighbours of one size are painted together
   steady=0   for the frames of a video: how much of the frame before stays, from 0 to 1, where the
              photograph changes little
   format=png png, jpg or tiff
@@ -253,6 +253,13 @@ def _together(
     for _, alike in itertools.groupby(photographs, lambda photograph: photograph[1].shape):
         while group := list(itertools.islice(alike, batch)):
             yield from [group] if len(group) == batch else ([single] for single in group)
+
+
+def painted_picture(
+    model: Model, photograph: np.ndarray, mixture: np.ndarray, tile: int | None = None
+) -> np.ndarray:
+    """Returns a painted picture; see `painted_pictures`."""
+    return painted_pictures(model, [photograph], mixture, tile)[0]
 
 
 def painted_pictures(

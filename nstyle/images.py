@@ -9,8 +9,7 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,10 +73,14 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     Raises:
       NstyleError: the file is missing, empty, truncated, not a picture, or too large.
     """
-    with _in_one_line(path):
+    try:
         path = Path(path).expanduser()
         with path.open("rb") as file:
             return decode(file, str(path), size, side)
+    except RuntimeError as error:  # the home of nobody
+        raise NstyleError(f"picture: {path}: {error}") from error
+    except OSError as error:
+        raise NstyleError(f"picture: {path}: {error.strerror}") from error
 
 
 def decode(
@@ -97,28 +100,25 @@ def decode(
     Raises:
       NstyleError: it is empty, truncated, not a picture, or too large.
     """
-    with _in_one_line(name), warnings.catch_warnings():
-        # Pillow warns far below our limit, and refuses at twice its own.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        if not file.read(1):
-            raise NstyleError(f"picture: {name} is empty")
-        file.seek(0)
-        with Image.open(file) as opened:
-            _check_pixels(name, *opened.size)
-            rgb = _to_srgb(opened)
+    rgb = _decoded(file, name)
     return to_float(rgb if size is None else _resized(rgb, size, side, name))
 
 
-@contextmanager
-def _in_one_line(name: str | Path) -> Iterator[None]:
-    """Tells what goes wrong with a picture in one line."""
+def _decoded(file: BinaryIO, name: str) -> Image.Image:
+    """Returns a picture as 8-bit RGB in sRGB."""
     try:
-        yield
+        if not file.read(1):
+            raise NstyleError(f"picture: {name} is empty")
+        file.seek(0)
+        with warnings.catch_warnings():
+            # Pillow warns far below our limit, and refuses at twice its own.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            with Image.open(file) as opened:
+                _check_pixels(name, *opened.size)
+                return _to_srgb(opened)
     except Image.DecompressionBombError as error:
         raise NstyleError(f"picture: {name} is too large: {error}") from error
-    except RuntimeError as error:  # the home of nobody
-        raise NstyleError(f"picture: {name}: {error}") from error
     except UnidentifiedImageError as error:
         raise NstyleError(f"picture: {name} is not a picture that can be read") from error
     except OSError as error:

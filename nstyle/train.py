@@ -52,7 +52,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
     nstyle-train style=art.jpg images=FOLDER out=MODEL
 
   pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
-             images=FOLDER | A.zip        photographs to learn from; without it, the few that come
+             images=FOLDER | ZIP | TAR    photographs to learn from; without it, the few that come
                                           with scikit-image
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3

@@ -21,6 +21,7 @@ from nstyle import data, images, models, runs, train
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.objective import Problem, Targets, evaluate
 from nstyle.training import (
@@ -113,6 +114,7 @@ def test_several_devices_make_the_step_of_one():
 import jax, numpy as np
 from nstyle.config import compose_training
 from nstyle.feedforward import Architecture
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.training import *
 from nstyle.transfer import style_target
@@ -241,6 +243,19 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
     with pytest.raises(NstyleError, match=r"has a training with another style_weight=100000.0"):
         train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_work_but_not_its_saving(sign):
+    before = signal.getsignal(sign)
+    with pytest.raises(KeyboardInterrupt, match="saved"), signals():
+        try:
+            signal.raise_signal(sign)
+        except KeyboardInterrupt:
+            with uninterrupted():
+                signal.raise_signal(sign)
+            raise KeyboardInterrupt("saved") from None
+    assert signal.getsignal(sign) is before
 
 
 @pytest.mark.slow
