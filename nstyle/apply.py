@@ -1,24 +1,29 @@
 """The command `nstyle-apply`: pictures painted by a trained network, in one pass each."""
 
+import functools
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nstyle import __version__, images, models
 from nstyle.config import parse_settings
-from nstyle.data import files_in
 from nstyle.errors import NstyleError, run_command
-from nstyle.feedforward import check_side, paint
+from nstyle.feedforward import Layer, check_side, paint
 from nstyle.feedforward_tiles import paint_by_tiles
 from nstyle.files import write_atomic
 from nstyle.models import Model
+from nstyle.progress import LONG, watched
 from nstyle.session import keep_compiled
+from nstyle.sources import folder
 
 HELP = """\
 nstyle-apply: pictures painted by a network of nstyle-train
@@ -26,10 +31,11 @@ nstyle-apply: pictures painted by a network of nstyle-train
     nstyle-apply MODEL pictures... out=FOLDER
 
   MODEL      the folder of a training, or its model.safetensors
-  pictures   files and folders, painted in the order of their names
+  pictures   files and folders, painted in the order of their names; subfolders stay subfolders
   size=null  long side of the results in pixels; null: as the pictures are
   mixture=[0.3,0.7]   share of every style, where the model has several
   tile=null  edge of the tiles by which pictures are painted; null: 512 from a million pixels on
+  batch=1    so many neighbours of one size are painted together
   steady=0   for the frames of a video: how much of the frame before stays, from 0 to 1, where the
              photograph changes little
   format=png png, jpg or tiff
@@ -39,8 +45,15 @@ nstyle-apply: pictures painted by a network of nstyle-train
 #: Pixels from which a picture is painted by tiles, and their edge.
 _LARGE_PIXELS, _TILE = 2**20, 512
 
+#: Least and largest values of the settings.
+_RANGES = {"size": (8, 2**16), "tile": (16, 2**16), "batch": (1, 1024), "steady": (0.0, 1.0)}
+
 #: Change of a photograph's pixel, from 0 to 1, from which the frame before hardly counts.
 _CHANGED = 0.05
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -51,6 +64,7 @@ class ApplyConfig:
     size: int | None = None
     mixture: list[float] | None = None
     tile: int | None = None
+    batch: int = 1
     steady: float = 0.0
     format: str = "png"
     export: str | None = None
@@ -79,8 +93,7 @@ def _main(arguments: list[str]) -> None:
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
     """Returns the paths among the arguments, and the settings."""
-    ranges = {"size": (8, 2**16), "tile": (16, 2**16), "steady": (0.0, 1.0)}
-    paths, config = parse_settings(arguments, ApplyConfig, ("out", "export"), ranges)
+    paths, config = parse_settings(arguments, ApplyConfig, ("out", "export"), _RANGES)
     if not paths:
         raise NstyleError("model: none given (nstyle-apply MODEL pictures... out=FOLDER)")
     if config.export is not None and (len(paths) > 1 or config.out is not None):
@@ -121,67 +134,140 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
         raise NstyleError("out: no folder given; add out=FOLDER")
     suffix = f".{config.format}"
     images.check_format(Path(f"format{suffix}"))
-    folder = Path(config.out).expanduser()
-    targets = _targets([Path(path).expanduser() for path in paths], folder, suffix)
+    out = Path(config.out).expanduser()
+    targets = _targets([Path(path).expanduser() for path in paths], out, suffix)
     mixture = mixture_of(model, config.mixture)
     metadata = json.dumps(
         {"nstyle": __version__, "styles": model.card.get("styles"), "mixture": mixture.tolist()}
     )
     written: list[Path] = []
     before: tuple[np.ndarray, np.ndarray] | None = None
-    for source, target in targets.items():
-        try:
-            photograph = images.load(source, config.size)
-            check_side(str(source), photograph.shape)
-        except NstyleError as error:
-            if len(targets) == 1:
-                raise
-            print(f"nstyle-apply: note: passed over: {error}", file=sys.stderr)
-            continue
-        painted = painted_picture(model, photograph, mixture, config.tile)
-        if config.steady and before is not None and before[0].shape == photograph.shape:
-            painted = steadied(painted, photograph, *before, config.steady)
-        before = (photograph, painted) if config.steady else None
-        images.save(target, painted, metadata)
-        print(target)
-        written.append(target)
+    # One bar at a time: of the pictures where they are many, else of the layers of a large one.
+    watch = iter if len(targets) >= LONG else functools.partial(watched, what="painting")
+    for group in _together(_photographs(targets, config), config.batch):
+        photographs = [photograph for _, photograph in group]
+        paintings = painted_pictures(model, photographs, mixture, config.tile, watch)
+        for (target, photograph), painted in zip(group, paintings, strict=True):
+            if config.steady and before is not None and before[0].shape == photograph.shape:
+                painted = steadied(painted, photograph, *before, config.steady)
+            before = (photograph, painted) if config.steady else None
+            images.save(target, painted, metadata)
+            print(target, flush=True)
+            written.append(target)
     if not written:
         raise NstyleError("pictures: none could be read")
     return written
 
 
-def _targets(paths: Iterable[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Returns where each picture is written, in order."""
-    sources = [file for path in paths for file in (files_in(path) if path.is_dir() else [path])]
-    if not sources:
+def _targets(paths: Sequence[Path], out: Path, suffix: str) -> dict[Path, Path]:
+    """Returns the picture from which each file is painted, in order."""
+    if not paths:
         raise NstyleError("pictures: none given")
     targets: dict[Path, Path] = {}
-    for source in sources:
-        target = folder / f"{source.stem}{suffix}"
-        if target in targets.values():
-            raise NstyleError(f"out: two pictures would be written to {target}")
-        if target.exists() and source.exists() and target.samefile(source):
-            raise NstyleError(f"out: {target} is one of the pictures; choose another folder")
-        targets[source] = target
+    for path in paths:
+        for source, name in _pictures(path, out):
+            target = (out / name).with_suffix(suffix)
+            if target in targets:
+                raise NstyleError(
+                    f"out: {targets[target]} and {source} would both be written to {target}"
+                )
+            if target.exists() and source.exists() and target.samefile(source):
+                raise NstyleError(f"out: {target} is one of the pictures; choose another folder")
+            targets[target] = source
+    if not targets:
+        raise NstyleError(f"pictures: none in {', '.join(map(str, paths))}")
     return targets
+
+
+def _pictures(path: Path, out: Path) -> list[tuple[Path, str]]:
+    """Returns a file, or a folder's pictures, each with its name in the folder of the results.
+
+    Where that folder lies in the one given, it holds what an earlier command painted.
+    """
+    if not path.is_dir():
+        return [(path, path.name)]
+    root, results = path.resolve(), out.resolve()
+    names = list(folder(path).sizes)
+    if root in results.parents:
+        names = [name for name in names if results not in (root / name).parents]
+    return [(path / name, name) for name in names]
+
+
+def _photographs(
+    targets: Mapping[Path, Path], config: ApplyConfig
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yields what each file is painted from; notes which pictures cannot be read."""
+
+    def read(target: Path) -> np.ndarray:
+        photograph = images.load(targets[target], config.size)
+        check_side(str(targets[target]), photograph.shape)
+        return photograph
+
+    for target, reading in _ahead(read, watched(list(targets), "painting"), config.batch):
+        try:
+            photograph = reading.result()
+        except NstyleError as error:
+            if len(targets) == 1:
+                raise
+            print(f"nstyle-apply: note: passed over: {error}", file=sys.stderr)
+        else:
+            yield target, photograph
+
+
+def _ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], count: int
+) -> Iterator[tuple[Item, "Future[Result]"]]:
+    """Yields items with what a function makes of them; a thread calls it so many items ahead."""
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for item in items:
+            waiting.append((item, thread.submit(function, item)))
+            if len(waiting) > count:
+                yield waiting.popleft()
+        yield from waiting
+
+
+def _together(
+    photographs: Iterable[tuple[Path, np.ndarray]], batch: int
+) -> Iterator[list[tuple[Path, np.ndarray]]]:
+    """Yields neighbours of one shape, `batch` at a time; what is left of them one at a time."""
+    for _, alike in itertools.groupby(photographs, lambda photograph: photograph[1].shape):
+        while group := list(itertools.islice(alike, batch)):
+            yield from [group] if len(group) == batch else ([single] for single in group)
 
 
 def painted_picture(
     model: Model, photograph: np.ndarray, mixture: np.ndarray, tile: int | None = None
 ) -> np.ndarray:
-    """Returns a painted picture, float32 of the photograph's shape in (0, 1).
+    """Returns a painted picture; see `painted_pictures`."""
+    return painted_pictures(model, [photograph], mixture, tile)[0]
+
+
+def painted_pictures(
+    model: Model,
+    photographs: Sequence[np.ndarray],
+    mixture: np.ndarray,
+    tile: int | None = None,
+    watch: Callable[[Sequence[Layer]], Iterable[Layer]] = iter,
+) -> list[np.ndarray]:
+    """Returns painted pictures, float32 of the photographs' shape in (0, 1).
 
     Args:
       model: the network.
-      photograph: float32 (height, width, 3) in [0, 1].
+      photographs: float32 (height, width, 3) in [0, 1], all of one shape.
       mixture: the share of every style.
       tile: see `feedforward_tiles.paint_by_tiles`; None takes tiles for large pictures alone.
+      watch: see there.
     """
-    pixels = photograph.shape[0] * photograph.shape[1]
-    if tile is None and pixels < _LARGE_PIXELS:
-        batch = jnp.asarray(photograph)[None]
-        return np.asarray(_paint(model.architecture, model.params, batch, mixture[None])[0])
-    return paint_by_tiles(model.architecture, model.params, photograph, mixture, tile or _TILE)
+    height, width = photographs[0].shape[:2]
+    architecture, params = model.architecture, model.params
+    if tile is None and height * width < _LARGE_PIXELS:
+        mixtures = np.tile(mixture, (len(photographs), 1))
+        return list(np.asarray(_paint(architecture, params, np.stack(photographs), mixtures)))
+    return [
+        paint_by_tiles(architecture, params, photograph, mixture, tile or _TILE, watch)
+        for photograph in photographs
+    ]
 
 
 _paint = jax.jit(paint, static_argnums=0)

@@ -514,6 +514,8 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
         _check_number(key, values[key], low, high)
+    _check_threads(values["threads"])
+    _check_files("style", values["style"])
     return training, _checked([*of_losses, f"size={training.size}"])
 
 
@@ -575,8 +577,7 @@ def check(config: DictConfig) -> None:
     _check_number("steps", values["steps"], 1, 1_000_000)
     _check_number("save_every", values["save_every"], 0, math.inf)
     _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
-    if values["threads"] is not None:
-        _check_number("threads", values["threads"], 1, 1024)
+    _check_threads(values["threads"])
     _check_batch(values["batch"])
     _check_pictures(values)
     if values["memory"] is not None:
@@ -621,13 +622,8 @@ def check(config: DictConfig) -> None:
 
 
 def _check_pictures(values: dict[str, Any]) -> None:
-    for key, empty in (("style", ()), ("style_mask", (None,))):
-        value = values[key]
-        several = isinstance(value, list)
-        entries = value if several else [value]
-        allowed = empty if several else (None,)
-        if not entries or not all(isinstance(x, str) or x in allowed for x in entries):
-            raise NstyleError(f"{key}: {value!r} is neither a file nor a list of files")
+    _check_files("style", values["style"])
+    _check_files("style_mask", values["style_mask"], empty=(None,))
     for share in values["style_blend"] or ():
         _check_number("style_blend", share, 0.0, 1e6)
     if values["style_blend"] is not None and not any(values["style_blend"]):
@@ -639,6 +635,15 @@ def _check_pictures(values: dict[str, Any]) -> None:
     ):
         if given and values["content_mask"] is None:
             raise NstyleError(f"{key}: needs a content_mask, whose regions it is for")
+
+
+def _check_files(key: str, value: Any, empty: tuple[None, ...] = ()) -> None:
+    """Refuses what is neither a file, nor None, nor a list of files and of what is `empty`."""
+    several = isinstance(value, list)
+    entries = value if several else [value]
+    allowed = empty if several else (None,)
+    if not entries or not all(isinstance(x, str) or x in allowed for x in entries):
+        raise NstyleError(f"{key}: {value!r} is neither a file nor a list of files")
 
 
 def _check_style_picture(values: dict[str, Any]) -> None:
@@ -657,6 +662,11 @@ def _check_style_picture(values: dict[str, Any]) -> None:
             raise NstyleError(
                 f"colour: {colour} is between a photograph and a painting, and {key} is empty here"
             )
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None:
+        _check_number("threads", threads, 1, 1024)
 
 
 def _check_batch(batch: Any) -> None:

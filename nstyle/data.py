@@ -5,18 +5,18 @@ goes on sees what it would have seen. Files are decoded by several threads ahead
 that cannot be read is replaced by the next that can, and counted.
 """
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from nstyle import images
 from nstyle.errors import NstyleError
-
-#: File types that count as pictures in a folder.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+from nstyle.sources import SUFFIXES, Source, folder, source_of
 
 #: Photographs of scikit-image, which need no download; `chelsea.png` is held out.
 SHIPPED = (
@@ -34,7 +34,7 @@ SHIPPED = (
 )
 SHIPPED_HELD_OUT = ("chelsea.png",)
 
-#: Of a folder one picture in so many is held out, at most so many.
+#: One picture in so many is held out, at most so many.
 _HELD_OUT_EVERY, _MOST_HELD_OUT = 20, 8
 
 #: Short side of a picture before a piece is cut out, in edges of the piece: from 1 to this.
@@ -48,57 +48,59 @@ _ROUNDS = 10**9
 
 @dataclass
 class Pictures:
-    """Files to learn from, and those held out.
+    """Pictures to learn from, and those held out.
 
     Attributes:
       name: what they are, for the model's card.
-      files: to learn from.
-      held_out: never learnt from.
+      source: where they lie.
+      files: names of those to learn from.
+      held_out: of those never learnt from.
       few: whether they are so few that pieces are also cut from larger scales, and their colour
         channels exchanged.
-      unreadable: files that turned out not to be readable, so far.
+      unreadable: names of those that turned out not to be readable, so far.
     """
 
     name: str
-    files: list[Path]
-    held_out: list[Path]
-    few: bool
-    unreadable: set[Path] = field(default_factory=set)
+    source: Source
+    files: Sequence[str]
+    held_out: Sequence[str]
+    few: bool = False
+    unreadable: set[str] = field(default_factory=set)
+
+    @property
+    def digest(self) -> str:
+        """A hash of names and sizes, wherever they lie; the contents may be many gigabytes."""
+        sizes = self.source.sizes
+        files = [(PurePosixPath(name).name, sizes[name]) for name in (*self.files, *self.held_out)]
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def pictures_of(folder: str | None) -> Pictures:
-    """Returns the pictures in a folder and its subfolders; those of scikit-image for None.
+def pictures_of(path: str | None) -> Pictures:
+    """Returns the pictures in a folder or an archive; those of scikit-image for None.
 
     Raises:
-      NstyleError: there is no such folder, or too few pictures in it.
+      NstyleError: there is no such folder or archive, it is damaged, or has too few pictures.
     """
-    if folder is None:
+    if path is None:
         import skimage.data
 
-        source = Path(skimage.data.__file__).parent
         return Pictures(
             f"{len(SHIPPED)} photographs that come with scikit-image, with their scales and colour"
             " channels varied",
-            [source / name for name in SHIPPED],
-            [source / name for name in SHIPPED_HELD_OUT],
+            folder(Path(skimage.data.__file__).parent),
+            SHIPPED,
+            SHIPPED_HELD_OUT,
             few=True,
         )
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise NstyleError(f"images: there is no folder {folder!r}")
-    found = files_in(root)
+    source = source_of(path)
+    found = list(source.sizes)
     if len(found) < 2:
         raise NstyleError(
-            f"images: {len(found)} pictures in {folder!r} (at least 2; {', '.join(SUFFIXES)})"
+            f"images: {len(found)} pictures in {path!r} (at least 2; {', '.join(SUFFIXES)})"
         )
     held_out = found[::_HELD_OUT_EVERY][:_MOST_HELD_OUT]
-    files = [path for path in found if path not in held_out]
-    return Pictures(f"{len(files)} pictures of the folder {root.name!r}", files, held_out, False)
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Returns the pictures in a folder and its subfolders, by their names, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = [name for name in found if name not in held_out]
+    return Pictures(f"{len(files)} pictures of {source.name}", source, files, held_out)
 
 
 def batches(
@@ -148,12 +150,22 @@ def _piece(pictures: Pictures, index: int, size: int, random: np.random.Generato
 def _readable(pictures: Pictures, index: int, short_side: int) -> np.ndarray:
     """Returns the first picture from `index` on that can be read."""
     for offset in range(len(pictures.files)):
-        path = pictures.files[(index + offset) % len(pictures.files)]
-        try:
-            return images.load(path, short_side, "short")
-        except NstyleError:
-            pictures.unreadable.add(path)
+        picture = _read(
+            pictures, pictures.files[(index + offset) % len(pictures.files)], short_side
+        )
+        if picture is not None:
+            return picture
     raise NstyleError(f"images: none of the {len(pictures.files)} files can be read")
+
+
+def _read(pictures: Pictures, name: str, short_side: int) -> np.ndarray | None:
+    """Returns a picture, or None, and counts it, where it cannot be read."""
+    try:
+        with pictures.source.open(name) as file:
+            return images.decode(file, name, short_side, "short")
+    except (NstyleError, OSError):
+        pictures.unreadable.add(name)
+        return None
 
 
 def held_out(pictures: Pictures, size: int) -> np.ndarray:
@@ -163,14 +175,12 @@ def held_out(pictures: Pictures, size: int) -> np.ndarray:
       NstyleError: none can be read.
     """
     squares = []
-    for path in pictures.held_out:
-        try:
-            picture = images.load(path, size, "short")
-        except NstyleError:
-            pictures.unreadable.add(path)
+    for name in pictures.held_out:
+        picture = _read(pictures, name, size)
+        if picture is None:
             continue
         top, left = ((length - size) // 2 for length in picture.shape[:2])
         squares.append(picture[top : top + size, left : left + size])
     if not squares:
-        raise NstyleError(f"images: none of {', '.join(map(str, pictures.held_out))} can be read")
+        raise NstyleError(f"images: none of {', '.join(pictures.held_out)} can be read")
     return np.stack(squares)

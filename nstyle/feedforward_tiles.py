@@ -7,7 +7,7 @@ drives the tiles, all of one shape, so that a layer compiles once.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,12 @@ _BAND = 64
 
 
 def paint_by_tiles(
-    architecture: Architecture, params: NetParams, image: Map, mixture: np.ndarray, tile: int
+    architecture: Architecture,
+    params: NetParams,
+    image: Map,
+    mixture: np.ndarray,
+    tile: int,
+    watch: Callable[[Sequence[Layer]], Iterable[Layer]] = iter,
 ) -> Map:
     """Returns the painted picture, float32 (height, width, 3) in (0, 1).
 
@@ -46,11 +51,12 @@ def paint_by_tiles(
       image: float32, RGB in [0, 1], of any size from `feedforward.LEAST_SIDE` on.
       mixture: the share of every style.
       tile: edge of the tiles in positions of a layer's output.
+      watch: yields the layers that it is given, and shows how far they are.
     """
     height, width = image.shape[:2]
     below, beside = -height % STRIDE, -width % STRIDE
     x = block = 2 * np.pad(image, ((0, below), (0, beside), (0, 0)), mode="reflect") - 1
-    for layer in layers_of(architecture):
+    for layer in watch(layers_of(architecture)):
         if layer.opens:
             block = x
         x = _convolved(x, layer, params[layer.name], architecture.upsampling, tile)

@@ -79,12 +79,11 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     try:
         path = Path(path).expanduser()
         with path.open("rb") as file:
-            rgb = _decoded(file, str(path))
+            return decode(file, str(path), size, side)
     except RuntimeError as error:  # the home of nobody
         raise NstyleError(f"picture: {path}: {error}") from error
     except OSError as error:
         raise NstyleError(f"picture: {path}: {error.strerror}") from error
-    return to_float(rgb if size is None else _resized(rgb, size, side, path))
 
 
 def received(file: BinaryIO, name: str, longest: int) -> np.ndarray:
@@ -104,6 +103,27 @@ def received(file: BinaryIO, name: str, longest: int) -> np.ndarray:
     picture = _decoded(file, name, RECEIVED)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return to_float(picture)
+
+
+def decode(
+    file: BinaryIO, name: str, size: int | str | None = None, side: str = "long"
+) -> np.ndarray:
+    """Reads a picture from an open file, as `load` does.
+
+    Args:
+      file: binary, at its beginning; it can be sought in.
+      name: what errors call it.
+      size: see `load`.
+      side: see `load`.
+
+    Returns:
+      A float32 array (height, width, 3) in [0, 1].
+
+    Raises:
+      NstyleError: it is empty, truncated, not a picture, or too large.
+    """
+    rgb = _decoded(file, name)
+    return to_float(rgb if size is None else _resized(rgb, size, side, name))
 
 
 def _decoded(file: BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -359,9 +379,9 @@ def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _resized(image: Image.Image, size: int | str, side: str, path: Path) -> Image.Image:
+def _resized(image: Image.Image, size: int | str, side: str, name: str) -> Image.Image:
     width, height = scaled_size(*image.size, size, side)
-    _check_pixels(str(path), width, height)
+    _check_pixels(name, width, height)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -15,9 +15,11 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeRemainingColumn,
-    track,
 )
 from rich.text import Text
+
+#: Items from which `watched` shows a bar.
+LONG = 10
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -160,10 +162,10 @@ def counting(count: Callable[[], int], total: int, what: str) -> Iterator[None]:
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Yields the items; shows a bar on standard error's terminal while that takes long."""
     console = Console(stderr=True)
-    yield from track(
-        items,
-        what,
+    with Progress(
         console=console,
-        disable=not console.is_terminal or len(items) < 10,
+        disable=not console.is_terminal or len(items) < LONG,
         transient=True,
-    )
+        redirect_stdout=sys.stdout.isatty(),  # else what is printed would go where the bar goes
+    ) as bar:
+        yield from bar.track(items, description=what)

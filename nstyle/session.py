@@ -7,9 +7,7 @@ command goes on where it stopped.
 import functools
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,14 +23,13 @@ from nstyle import __version__, images, runs
 from nstyle.config import PATH_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
+from nstyle.interrupts import Interrupts, signals, uninterrupted
 from nstyle.job import Plan, blank_course_of, build, picture_of, plan, row, run_together
 from nstyle.progress import Place, RunProgress
 from nstyle.scores import score
 from nstyle.solver import STEP_PROGRAM
 from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 #: Pixels from which a run says beforehand what it will take.
 _LARGE_PIXELS = 1024 * 768
@@ -125,7 +122,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         for folder in sorted({run.folder for run in wanted.values()}, key=runs.identity):
             busy = f"nstyle: another process makes {folder}; waiting for it"
             held.enter_context(runs.locked(folder, busy))
-        held.enter_context(_signals())
+        held.enter_context(signals())
         there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         _tell(note for i in missing for note in _effort(wanted[i].planned))
@@ -339,7 +336,7 @@ class _Record:
     def finish(self, moment: Moment, stop: str) -> None:
         """Writes picture and result."""
         folder, metadata = self.run.folder, self.run.metadata
-        with _uninterrupted():
+        with uninterrupted():
             images.save(folder / "result.png", picture_of(moment, self.job), metadata)
             self.outcome = {
                 "stop": stop,
@@ -404,14 +401,14 @@ def _optimise(records: Sequence[_Record]) -> None:
                     progress.update(record.trace.rows[-1], i)
                     if moment.last:
                         record.finish(moment, moment.iteration.stop)
-            _Interrupts.at_once = False
+            Interrupts.at_once = False
             going = [
                 (records[i], moment)
                 for i, moment in turn.moments.items()
                 if records[i].outcome is None
             ]
-            if _Interrupts.asked:
-                with _uninterrupted():
+            if Interrupts.asked:
+                with uninterrupted():
                     for record, moment in going:
                         with record.own_errors():
                             record.interrupt(moment)
@@ -465,57 +462,6 @@ def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | No
     if len(known) < len(values):
         return None
     return sum(share * value for share, value in zip(shares, known, strict=True))
-
-
-class _Interrupts:
-    """What Ctrl-C and SIGTERM do at this moment.
-
-    Attributes:
-      asked: a signal came; the run ends after the step at hand, when its course is whole.
-      at_once: a signal ends the process: nothing is computed yet, or it is the second one.
-    """
-
-    asked = False
-    at_once = True
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """What is there is saved, whatever is pressed."""
-    if not _in_main_thread():
-        yield
-        return
-    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in _SIGNALS}
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Ends a run after the step at hand; outside the main thread signals are not ours to handle."""
-    if not _in_main_thread():
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        if _Interrupts.at_once:
-            raise KeyboardInterrupt
-        _Interrupts.asked = _Interrupts.at_once = True
-
-    _Interrupts.asked, _Interrupts.at_once = False, True
-    before = {sign: signal.signal(sign, interrupt) for sign in _SIGNALS}
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
 def _check_not_input(out: Path, config: DictConfig) -> None:

@@ -11,7 +11,6 @@ OUT/
 
 import csv
 import functools
-import hashlib
 import json
 import math
 import time
@@ -28,6 +27,7 @@ from nstyle import __version__, data, images, models, runs
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import Architecture, paint, single_style
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of
 from nstyle.objective import Terms
 from nstyle.progress import RunProgress
@@ -52,7 +52,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
     nstyle-train style=art.jpg images=FOLDER out=MODEL
 
   pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
-             images=FOLDER                photographs to learn from; without it, the few that come
+             images=FOLDER | ZIP | TAR    photographs to learn from; without it, the few that come
                                           with scikit-image
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
@@ -184,7 +184,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         "training": own,
         "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
         "style": [style["sha256"] for style in named],
-        "images": _digest(pictures),
+        "images": pictures.digest,
         "weights": network.sha256,
     }
     recipe = Recipe(
@@ -196,12 +196,6 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
 def _loss_settings(losses: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(losses, resolve=True)
     return {key: values[key] for key in LOSS_KEYS}
-
-
-def _digest(pictures: data.Pictures) -> str:
-    """Returns a hash of the names and sizes of the files; their contents may be many gigabytes."""
-    files = [(path.name, path.stat().st_size) for path in pictures.files + pictures.held_out]
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _check_same(path: Path, settings: dict[str, Any]) -> None:
@@ -226,7 +220,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    with _checkpoints(out / "checkpoints", training) as kept:
+    with signals(), _checkpoints(out / "checkpoints", training) as kept:
         state = jax.device_put(kept.latest(initial_state(recipe, training.seed)), places.copies)
         first = int(state.step)
         rows = [row for row in _rows(out / "trace.csv") if row["step"] <= first]
@@ -237,29 +231,30 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
             RunProgress(recipe.steps, (first,)) as progress,
             Board(out, recipe.steps, first, training.tensorboard) as board,
         ):
-            for number in range(first + 1, recipe.steps + 1):
-                try:
+            try:
+                for number in range(first + 1, recipe.steps + 1):
                     batch = jax.device_put(_floats(next(batches)), places.parts)
                     styles = _styles(number - 1, training.batch_size, recipe.architecture.styles)
-                    state, loss, terms = step(
+                    following, loss, terms = step(
                         state, goal, batch, jax.device_put(styles, places.parts)
                     )
                     if number <= _ROW_EVERY or number % _ROW_EVERY == 0 or number == recipe.steps:
                         row = _row(number, loss, terms, planned)
                         trace.append(row)
                         progress.update(row)
-                        board.update(row, functools.partial(_sample, planned, state))
+                        board.update(row, functools.partial(_sample, planned, following))
                     if _sampled(number, training.sample_every):
                         images.save(
-                            out / "samples" / f"step_{number:06}.png", _sample(planned, state)
+                            out / "samples" / f"step_{number:06}.png", _sample(planned, following)
                         )
-                except KeyboardInterrupt as interrupt:
+                    state = following  # with its row in the trace, wherever an interrupt comes
+                    kept.write_if_due(state)
+            except KeyboardInterrupt as interrupt:
+                with uninterrupted():
                     kept.write(state)
-                    raise KeyboardInterrupt(
-                        f"interrupted after step {int(state.step)};"
-                        " the same command goes on from here"
-                    ) from interrupt
-                kept.write_if_due(state)
+                raise KeyboardInterrupt(
+                    f"interrupted after step {int(state.step)}; the same command goes on from here"
+                ) from interrupt
     return state, time.monotonic() - began
 
 
@@ -339,7 +334,7 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
         "data": {
             "name": pictures.name,
             "files": len(pictures.files),
-            "held_out": [path.name for path in pictures.held_out],
+            "held_out": list(pictures.held_out),
             "unreadable": len(pictures.unreadable),
             "digest": planned.settings["images"],
         },
@@ -389,5 +384,6 @@ class _checkpoints:  # noqa: N801, a context manager
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with uninterrupted():
+            self._manager.wait_until_finished()
+            self._manager.close()

@@ -148,3 +148,18 @@ def command(*arguments, folder, module="nstyle.cli"):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def values_in(events):
+    """Returns what an event file of TensorBoard has, (step, value), in order."""
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, values = events.read_bytes(), []
+    while content:  # a record: its length, a checksum, the event, a checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        values += [(event.step, value) for value in event.summary.value]
+        content = content[16 + length :]
+    return values

@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 #: From the ground up: a module imports only from those above its own line.
 LAYERS = [
     {"errors"},
-    {"layers", "files", "pages"},
+    {"layers", "files", "pages", "interrupts"},
     {"losses"},
     {"style_losses", "content_losses"},
-    {"networks", "weights", "images", "colour"},
+    {"networks", "weights", "images", "colour", "sources"},
     {"objective", "scores", "guidance", "feedforward"},
     {"solver", "grouping", "tiles", "feedforward_tiles", "training"},
     {"batch", "models", "data"},

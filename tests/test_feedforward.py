@@ -182,6 +182,47 @@ def test_apply_paints_folders_in_order_and_passes_over_what_it_cannot_read(
     np.testing.assert_allclose(images.load(out / "0.png"), expected, atol=0.5 / 255 + 1e-4)
 
 
+def test_batches_are_what_one_by_one_is_and_folders_stay_folders(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    """Sizes in turn, one picture too few for a batch, frames that steady each other."""
+    frames = tmp_path / "frames"
+    sizes = {"0": 16, "1": 16, "2": 16, "more/0": 20, "more/1": 16, "more/2": 16}
+    for name, size in sizes.items():
+        images.save(frames / f"{name}.jpg", random.random((size, 24, 3)))
+    painted = {}
+    for batch in (1, 2):
+        out = tmp_path / f"painted{batch}"
+        status, told, _ = applied(
+            monkeypatch, capsys, tmp_path / "model", frames, f"out={out}", "steady=0.5",
+            f"batch={batch}",
+        )  # fmt: skip
+        assert status == 0
+        files = [out / f"{name}.png" for name in sizes]
+        assert told.split() == [str(file) for file in files]
+        painted[batch] = [images.load(file) for file in files]
+    for one, other in zip(painted[1], painted[2], strict=True):
+        np.testing.assert_allclose(one, other, atol=1.01 / 255)  # a rounding of 8 bits at most
+    photographs = random.random((2, 16, 24, 3)).astype(np.float32)
+    mixture = np.array([0.5, 0.5], np.float32)
+    together = apply.painted_pictures(model, photographs, mixture)
+    for photograph, both in zip(photographs, together, strict=True):
+        alone = apply.painted_picture(model, photograph, mixture)
+        np.testing.assert_allclose(both, alone, atol=5e-6)
+
+
+def test_what_an_earlier_command_painted_is_not_painted_again(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    images.save(tmp_path / "photos" / "a.jpg", random.random((12, 12, 3)))
+    out = tmp_path / "photos" / "painted"
+    for _ in range(2):
+        status, told, _ = applied(
+            monkeypatch, capsys, tmp_path / "model", tmp_path / "photos", f"out={out}"
+        )
+        assert (status, told) == (0, f"{out / 'a.png'}\n")
+
+
 def test_apply_writes_the_program(model, tmp_path, random, monkeypatch, capsys):
     file = tmp_path / "net.stablehlo"
     assert applied(monkeypatch, capsys, tmp_path / "model", f"export={file}")[0] == 0
@@ -207,11 +248,15 @@ def test_what_stands_still_keeps_a_share_of_the_frame_before(random):
         (["photo.png", "out=o", "mixture=[1]"], "mixture: [1.0] is not a number from 0 on for"),
         (["photo.png", "out=o", "mixtur=[1,2]"], "did you mean 'mixture'"),
         (["photo.png", "out=o", "size=big"], "size: Value 'big'"),
+        (["photo.png", "out=o", "batch=0"], "batch: 0 is out of range"),
         (["photo.png", "out=o", "steady=2"], "steady: 2.0 is out of range"),
         (["photo.png", "out=o", "format=webp"], "unknown value '.webp'"),
         (["none.png", "out=o"], "none.png: No such file"),
         (["photo.png", "out=."], "photo.png is one of the pictures"),
-        (["photo.png", "photo.png", "out=o"], "two pictures would be written to"),
+        (
+            ["photo.png", "photo.png", "out=o"],
+            "photo.png and photo.png would both be written to o/photo.png",
+        ),
         (["out=o"], "pictures: none given"),
         (["photo.png", "export=a"], "export: it takes a model alone"),
     ],
@@ -219,6 +264,7 @@ def test_what_stands_still_keeps_a_share_of_the_frame_before(random):
 def test_apply_refuses_in_one_line(arguments, message, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images.save(tmp_path / "photo.png", np.full((12, 12, 3), 0.5))
+    (tmp_path / "empty").mkdir()
     status, _, told = applied(monkeypatch, capsys, "model", *arguments)
     assert status == 2
     assert message in told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, values_in
 from hydra.core.plugins import Plugins
 
 from nstyle import job
@@ -137,18 +137,9 @@ def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched
 
 
 def test_events_for_tensorboard(nstyle_here, given, tmp_path):
-    import struct
-
-    from tensorboardX.proto.event_pb2 import Event
-
     assert nstyle_here(*given, *SMALL, "tensorboard=true")[0] == 0
     (events,) = tmp_path.glob("runs/*/tensorboard/*")
-    content, values = events.read_bytes(), []
-    while content:  # a record: its length, a checksum, the event, a checksum
-        (length,) = struct.unpack("<Q", content[:8])
-        event = Event.FromString(content[12 : 12 + length])
-        values += [(event.step, value) for value in event.summary.value]
-        content = content[16 + length :]
+    values = values_in(events)
     losses = {step: value.simple_value for step, value in values if value.tag == "loss"}
     (result,) = tmp_path.glob("runs/*/result.json")
     best = json.loads(result.read_text())["best"]

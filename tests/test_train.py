@@ -2,23 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command
+from conftest import command, values_in
 from safetensors.numpy import load_file
 
-from nstyle import data, images, models, train
+from nstyle import data, images, models, runs, train
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.objective import Problem, Targets, evaluate
 from nstyle.training import (
@@ -83,6 +86,23 @@ def test_steps_lower_the_loss(recipe_and_goal, random):
     assert losses[-1] < losses[0]
 
 
+def test_half_precision_trains_parameters_of_float32(recipe_and_goal, random):
+    """Losses are those of float32 to 2 %, and the parameters and moments stay float32."""
+    recipe, goal = recipe_and_goal
+    half = replace(recipe, structure=replace(recipe.structure, precision="bfloat16"))
+    pictures = random.random((2, 16, 16, 3)).astype(np.float32)
+    losses = {}
+    for each in (recipe, half):
+        state, step = initial_state(each, 0), compile_step(each)
+        for _ in range(3):
+            state, loss, _ = step(state, goal, pictures, np.array([0, 1], np.int32))
+        losses[each.structure.precision] = float(loss)
+        floats = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.moments))}
+        assert floats == {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}  # Adam counts its steps
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=2e-2)
+
+
 def test_a_batch_is_shared_out_equally_or_refused():
     with pytest.raises(NstyleError, match="batch_size: 3 is not a multiple of the 2 devices"):
         spread(2 * jax.devices(), 3)
@@ -94,6 +114,7 @@ def test_several_devices_make_the_step_of_one():
 import jax, numpy as np
 from nstyle.config import compose_training
 from nstyle.feedforward import Architecture
+from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.training import *
 from nstyle.transfer import style_target
@@ -140,7 +161,7 @@ def folder(tmp_path, random):
 
 def test_data_is_decided_by_seed_and_step(folder):
     pictures = data.pictures_of(str(folder))
-    assert [path.name for path in pictures.held_out] == ["0.png"]
+    assert pictures.held_out == ["0.png"]
     begun = data.batches(pictures, 16, 3, seed=5)
     batches = [next(begun) for _ in range(6)]
     went_on = data.batches(pictures, 16, 3, seed=5, first=4)
@@ -149,7 +170,7 @@ def test_data_is_decided_by_seed_and_step(folder):
     assert batches[0].shape == (3, 16, 16, 3)
     assert batches[0].dtype == np.uint8
     assert any((next(data.batches(pictures, 16, 3, seed=6)) != batches[0]).ravel())
-    assert {path.name for path in pictures.unreadable} == {"2b.jpg"}
+    assert pictures.unreadable == {"2b.jpg"}
 
 
 def test_pictures_that_nobody_can_learn_from_are_refused(folder):
@@ -165,37 +186,41 @@ def test_pictures_that_nobody_can_learn_from_are_refused(folder):
 def test_the_small_set_is_named_as_what_it_is():
     pictures = data.pictures_of(None)
     assert "scikit-image" in pictures.name
-    assert all(path.is_file() for path in pictures.files + pictures.held_out)
+    assert set(pictures.source.sizes) >= {*pictures.files, *pictures.held_out}
     assert not set(pictures.files) & set(pictures.held_out)
 
 
 def test_an_interrupted_training_ends_with_the_same_bytes(
     folder, pictures, tmp_path, monkeypatch, capsys
 ):
+    """The interrupt comes between a step and its row; what goes on learns from an archive."""
     style = f"style=[{pictures}/style.png,{pictures}/content.png]"
-    arguments = [style, f"images={folder}", *SMALL, "sample_every=5"]
+    arguments = [style, *SMALL, "sample_every=5"]
     begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
-    file = train.train(*compose_training([*arguments, f"out={begun}"]))
+    own = [f"images={folder}", f"out={begun}", "tensorboard=true"]
+    file = train.train(*compose_training([*arguments, *own]))
     names = {path.name for path in begun.iterdir() if path.name != ".lock"}
     written = {"settings.json", "trace.csv", "samples", "checkpoints", "card.json", models.FILE}
+    written.add("tensorboard")
     assert names == written
     assert {path.name for path in (begun / "samples").iterdir()} == {
         "step_000001.png", "step_000005.png"
     }  # fmt: skip
 
-    batches = data.batches
+    append = runs.Trace.append
 
-    def two(*options):
-        found = batches(*options)
-        yield from (next(found) for _ in range(2))
-        raise KeyboardInterrupt
+    def until_the_third(trace, row):
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+        append(trace, row)
 
-    monkeypatch.setattr(data, "batches", two)
-    composed = compose_training([*arguments, f"out={interrupted}"])
-    with pytest.raises(KeyboardInterrupt, match="after step 2"):
-        train.train(*composed)
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    composed = compose_training([*arguments, f"images={archive}", f"out={interrupted}"])
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.Trace, "append", until_the_third)
+        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+            train.train(*composed)
     assert not (interrupted / models.FILE).exists()
-    monkeypatch.setattr(data, "batches", batches)
     went_on = load_file(train.train(*composed))
     for name, array in load_file(file).items():
         np.testing.assert_array_equal(went_on[name], array)
@@ -206,6 +231,11 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
         traces[0].loss, traces[0].content + traces[0]["style"] + traces[0].tv, rtol=1e-5
     )
 
+    values = values_in(next((begun / "tensorboard").iterdir()))
+    losses = [value.simple_value for _, value in values if value.tag == "loss"]
+    np.testing.assert_allclose(losses, traces[0].loss, rtol=1e-6)
+    assert any(value.image.height > 16 for _, value in values)
+
     card = json.loads((begun / "card.json").read_text())
     assert [style["file"] for style in card["styles"]] == ["style.png", "content.png"]
     assert card["data"]["unreadable"] == 1
@@ -213,6 +243,19 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
     with pytest.raises(NstyleError, match=r"has a training with another style_weight=100000.0"):
         train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_work_but_not_its_saving(sign):
+    before = signal.getsignal(sign)
+    with pytest.raises(KeyboardInterrupt, match="saved"), signals():
+        try:
+            signal.raise_signal(sign)
+        except KeyboardInterrupt:
+            with uninterrupted():
+                signal.raise_signal(sign)
+            raise KeyboardInterrupt("saved") from None
+    assert signal.getsignal(sign) is before
 
 
 @pytest.mark.slow
@@ -246,9 +289,11 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
         (["style_loss=gramm"], "did you mean 'gram'"),
         (["size=8"], "size: 8 x 8 pixels are too few for the deepest layer"),
         (["upsampling=nearest"], "upsampling: unknown value 'nearest'"),
-        (["images=nowhere"], "images: there is no folder 'nowhere'"),
+        (["images=nowhere"], "images: there is no folder or archive 'nowhere'"),
         (["images=."], "pictures in '.' (at least 2"),
         (["style=none.png"], "none.png: No such file"),
+        (["threads=0"], "threads: 0 is out of range"),
+        (["style=[1,2]"], "style: [1, 2] is neither a file nor a list of files"),
         (["style=null"], "style: no picture given"),
         (["out=null"], "out: no folder given"),
     ],
