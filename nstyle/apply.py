@@ -23,13 +23,14 @@ from nstyle.models import Model
 from nstyle.session import keep_compiled
 
 HELP = """\
-nstyle-apply: pictures painted by a network of nstyle-train
+nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
 
     nstyle-apply MODEL pictures... out=FOLDER
 
   MODEL      the folder of a training, or its model.safetensors
   pictures   files and folders, painted in the order of their names
-  size=null  long side of the results in pixels; null: as the pictures are
+  size=null  long side of the results in pixels; null: as the pictures are (larger by the factor
+             of a model that makes them larger, which has no size, mixture or steady)
   mixture=[0.3,0.7]   share of every style, where the model has several
   tile=null  edge of the tiles by which pictures are painted; null: 512 from a million pixels on
   steady=0   for the frames of a video: how much of the frame before stays, from 0 to 1, where the
@@ -69,6 +70,7 @@ def _main(arguments: list[str]) -> None:
         return
     paths, config = _parsed(arguments)
     model = models.read(paths[0])
+    _check_upscale(model, config)
     keep_compiled()
     mixture = mixture_of(model, config.mixture)
     if config.export is not None:
@@ -107,6 +109,17 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
     return paths, config
 
 
+def _check_upscale(model: Model, config: ApplyConfig) -> None:
+    """Refuses settings that have no meaning for a model that makes pictures larger."""
+    factor = model.architecture.upscale
+    given = [key for key in ("size", "mixture", "steady") if getattr(config, key)]
+    if factor and given:
+        raise NstyleError(
+            f"{given[0]}: this model has no styles, it makes pictures {factor} times as large as"
+            " they are"
+        )
+
+
 def mixture_of(model: Model, shares: Sequence[float] | None) -> np.ndarray:
     """Returns the share of every style, float32, summing to 1; None is all of the first.
 
@@ -143,15 +156,17 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     folder = Path(config.out).expanduser()
     targets = _targets([Path(path).expanduser() for path in paths], folder, suffix)
     mixture = mixture_of(model, config.mixture)
-    metadata = json.dumps(
-        {"nstyle": __version__, "styles": model.card.get("styles"), "mixture": mixture.tolist()}
-    )
+    told = {"styles": model.card.get("styles"), "mixture": mixture.tolist()}
+    if model.architecture.upscale:
+        told = {"upscale": model.architecture.upscale}
+    metadata = json.dumps({"nstyle": __version__} | told)
     written: list[Path] = []
     before: tuple[np.ndarray, np.ndarray] | None = None
     for source, target in targets.items():
         try:
             photograph = images.load(source, config.size)
             check_side(str(source), photograph.shape)
+            _check_pixels(str(source), photograph.shape, model.architecture.upscale or 1)
         except NstyleError as error:
             if len(targets) == 1:
                 raise
@@ -167,6 +182,16 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     if not written:
         raise NstyleError("pictures: none could be read")
     return written
+
+
+def _check_pixels(name: str, shape: tuple[int, ...], factor: int) -> None:
+    """Refuses a picture whose enlargement nothing could read again."""
+    width, height = factor * shape[1], factor * shape[0]
+    if width * height > images.MAX_PIXELS:
+        raise NstyleError(
+            f"{name}: {width} x {height} pixels are too many, {factor} times as large"
+            f" (at most {images.MAX_PIXELS:,})"
+        )
 
 
 def _targets(paths: Iterable[Path], folder: Path, suffix: str) -> dict[Path, Path]:
@@ -188,7 +213,7 @@ def _targets(paths: Iterable[Path], folder: Path, suffix: str) -> dict[Path, Pat
 def painted_picture(
     model: Model, photograph: np.ndarray, mixture: np.ndarray, tile: int | None = None
 ) -> np.ndarray:
-    """Returns a painted picture, float32 of the photograph's shape in (0, 1).
+    """Returns what a network makes of a picture, float32; see `feedforward.paint`.
 
     Args:
       model: the network.
@@ -196,7 +221,7 @@ def painted_picture(
       mixture: the share of every style.
       tile: see `feedforward_tiles.paint_by_tiles`; None takes tiles for large pictures alone.
     """
-    pixels = photograph.shape[0] * photograph.shape[1]
+    pixels = photograph.shape[0] * photograph.shape[1] * (model.architecture.upscale or 1) ** 2
     if tile is None and pixels < _LARGE_PIXELS:
         batch = jnp.asarray(photograph)[None]
         return np.asarray(_paint(model.architecture, model.params, batch, mixture[None])[0])

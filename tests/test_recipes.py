@@ -124,6 +124,10 @@ def content_alone(features, image):
     return default(features, image)[0], {}, 1.0 * tv
 
 
+def super_resolution(features, _):
+    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, {}, 0.0
+
+
 def style_alone(features, image):
     return {}, default(features, image)[1], 0.0
 
@@ -139,6 +143,7 @@ KNOWN = {  # the set of features, white, the formula
     "default": ("default", 1.0, default),
     "content-reconstruction": ("default", 1.0, content_alone),
     "texture": ("default", 1.0, style_alone),
+    "super-resolution": ("momo", 1.0, super_resolution),
 }
 
 #: The formula of `default` on features of other networks; see test_networks.py.
