@@ -141,8 +141,8 @@ def fidelity(image: np.ndarray, original: np.ndarray) -> dict[str, float]:
 
     Of Y of YCbCr (ITU-R BT.601, from 16 to 235), as Johnson et al. 2016 (section 4.2) do, with 255
     as the peak: `psnr` = 10 log10(255^2 / mean squared error) in dB, inf where there is none, and
-    `ssim` of Wang et al. 2004 in their Gaussian window of 11 x 11 pixels (standard deviation 1.5).
-    Whole pictures count, borders too; nothing is rounded to 8 bits.
+    `ssim` of Wang et al. 2004, the mean over where their Gaussian window (11 x 11 pixels, standard
+    deviation 1.5) lies inside the picture. No border is cut off, nothing is rounded to 8 bits.
 
     Args:
       image: float (height, width, 3) in [0, 1], at least 11 x 11; clipped.

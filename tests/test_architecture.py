@@ -13,7 +13,7 @@ LAYERS = [
     {"layers", "files"},
     {"losses"},
     {"style_losses", "content_losses"},
-    {"networks", "weights", "images", "colour"},
+    {"networks", "weights", "images", "colour", "resolution"},
     {"objective", "scores", "guidance", "feedforward"},
     {"solver", "grouping", "tiles", "feedforward_tiles", "training"},
     {"batch", "models", "data"},
