@@ -6,10 +6,12 @@ Lempitsky 2016, arXiv 1607.08022), whose scale and shift each style has of its o
 and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
 
 Where it does not paint but makes pictures larger (section 4.2 of Johnson et al.), nothing is made
-smaller before the residual blocks, and every upsampling by 2 is one more. What it makes is added to
-the picture enlarged by a cubic, which an untrained network therefore returns (Kim, Lee and Lee
-2016, arXiv 1511.04587). Nothing is normalised: instance normalisation would take away the contrast
-that is to be kept, and batch normalisation does harm here (Lim et al. 2017, arXiv 1707.02921).
+smaller before the residual blocks, and every upsampling by 2 is one more. The last layer, zero at
+first, adds to the picture enlarged by a cubic (Kim, Lee and Lee 2016, arXiv 1511.04587). Features
+hardly tell brightness and contrast: the sum is back-projected, so that it agrees with the picture
+given, where the paper matches histograms afterwards. Nothing is normalised: instance normalisation
+would take contrast away, and without batch normalisation such networks are better (Lim et al. 2017,
+arXiv 1707.02921).
 
 `layers_of` lists the layers once; the module here and the tiles of `feedforward_tiles` follow it.
 """
@@ -232,7 +234,8 @@ class TransformNet(nn.Module):
                 x += block
         x = at_least_float32(x)
         if self.architecture.upscale:
-            return resolution.enlarged(images, self.architecture.upscale) + x
+            x += resolution.enlarged(images, self.architecture.upscale)
+            return resolution.back_projected(x, images, self.architecture.upscale)
         return nn.sigmoid(x)
 
 

@@ -27,6 +27,7 @@ from nstyle.feedforward import (
     layers_of,
     paint,
 )
+from nstyle.resolution import BACK_REACH
 
 #: A picture or features, in the host's memory.
 Map = Float[np.ndarray, "h w c"]
@@ -97,9 +98,10 @@ def sight(architecture: Architecture) -> int:
     """Returns how far an enlarged pixel sees at most, in pixels of the picture given.
 
     One more than the kernels reach together, as the middle of an enlarged pixel is not that of one
-    given. The cubic reaches less far than the first layer alone.
+    given; and back-projection looks at pixels around. The cubic before that sees less than the
+    first layer.
     """
-    reach, scale = 1.0, 1
+    reach, scale = 1.0 + BACK_REACH, 1
     for layer in layers_of(architecture):
         scale *= layer.enlarged
         reach += layer.kernel // 2 / scale

@@ -1,4 +1,4 @@
-"""Pictures made smaller, as super-resolution is given them, and larger, as it begins.
+"""Pictures made smaller, as super-resolution is given them, and larger, as it begins and ends.
 
 Linear filters (Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155, section 4.2). Training, scores
 and tests take these, so that they speak of the same small pictures.
@@ -12,6 +12,10 @@ from jaxtyping import Array, Float
 #: Standard deviation of the Gaussian before a picture is made smaller, in its pixels, and how far
 #: its kernel reaches.
 SIGMA, _REACH = 1.0, 4
+
+#: How far `back_projected` sees, in pixels of the small picture: both cubics reach over two of
+#: them, the blur over one at most.
+BACK_REACH = 5
 
 
 def reduced(pictures: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h_ w_ c"]:
@@ -33,6 +37,17 @@ def enlarged(pictures: Float[Array, "b h w c"], factor: int) -> Float[Array, "b 
     """Returns pictures `factor` times as large, by the same cubic; it may overshoot their range."""
     batch, height, width, channels = pictures.shape
     return jax.image.resize(pictures, (batch, factor * height, factor * width, channels), "cubic")
+
+
+def back_projected(
+    pictures: Float[Array, "b h w c"], small: Float[Array, "b h_ w_ c"], factor: int
+) -> Float[Array, "b h w c"]:
+    """Returns pictures that, reduced, are closer to the small ones.
+
+    What they lack is enlarged and added, once (Irani and Peleg 1991, Improving Resolution by Image
+    Registration).
+    """
+    return pictures + enlarged(small - reduced(pictures, factor), factor)
 
 
 def _blurred(pictures: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

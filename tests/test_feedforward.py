@@ -44,6 +44,20 @@ def by_pillow(image, shape):
     return np.stack([plane.resize(size, Image.Resampling.BICUBIC) for plane in planes], axis=-1)
 
 
+def by_scipy_and_pillow(picture, factor):
+    """A picture reduced: a Gaussian in float64, then Pillow's cubic."""
+    height, width = picture.shape[:2]
+    blurred = gaussian_filter(picture.astype(np.float64), (1, 1, 0), mode="reflect")
+    return by_pillow(blurred, (height // factor, width // factor))
+
+
+def made_larger(image, added):
+    """The cubic and what a network adds, back-projected."""
+    total = by_pillow(image, added.shape) + added
+    lacking = image - by_scipy_and_pillow(total, len(added) // len(image))
+    return total + by_pillow(lacking, added.shape)
+
+
 def in_float64(architecture, params, image, mixture):
     """The same network by loops over the entries of kernels; sides are multiples of 4."""
     x = 2 * image.astype(np.float64) - 1
@@ -73,7 +87,7 @@ def in_float64(architecture, params, image, mixture):
             norm = params[f"{layer.name}_norm"]
             x = x * (mixture @ norm["scale"]) + mixture @ norm["shift"]
         if layer.name == "last":
-            return x + by_pillow(image, x.shape) if architecture.upscale else 1 / (1 + np.exp(-x))
+            return made_larger(image, x) if architecture.upscale else 1 / (1 + np.exp(-x))
         x = x + before if layer.name.endswith("_2") else np.maximum(x, 0)
     raise AssertionError("the last layer is named so")
 
@@ -108,14 +122,17 @@ def test_any_size_is_painted_alike_whole_and_by_tiles(architecture, shape, rando
 
 
 @pytest.mark.parametrize("upscale", UPSCALES)
-def test_an_untrained_network_enlarges_by_the_cubic(upscale, random):
+def test_an_untrained_network_enlarges_by_the_cubic_and_agrees_with_what_is_given(upscale, random):
     architecture = Architecture(width=2, blocks=1, upscale=upscale)
     image = random.random((9, 12, 3)).astype(np.float32)
     made = painted_whole(
         architecture, initial_params(architecture, jax.random.key(0)), image[None], np.ones((1, 1))
     )[0]
-    expected = by_pillow(image, (9 * upscale, 12 * upscale, 3))
-    np.testing.assert_allclose(made, expected, atol=1e-6)
+    expected = made_larger(image, np.zeros((9 * upscale, 12 * upscale, 3)))
+    np.testing.assert_allclose(made, expected, atol=2e-6)
+    given = by_scipy_and_pillow(expected, upscale)
+    cubic = by_scipy_and_pillow(by_pillow(image, expected.shape), upscale)
+    assert np.abs(given - image).mean() < 0.6 * np.abs(cubic - image).mean()
     assert np.abs(expected - np.clip(expected, 0, 1)).max() > 0.01, "nothing is clipped"
 
 
@@ -129,8 +146,7 @@ def test_a_network_that_enlarges_has_the_layers_of_the_paper():
 
 def test_pictures_are_reduced_as_scipy_and_pillow_do(random):
     pictures = random.random((2, 24, 36, 3)).astype(np.float32)
-    blurred = gaussian_filter(pictures.astype(np.float64), (0, 1, 1, 0), mode="reflect")
-    expected = [by_pillow(picture, (6, 9, 3)) for picture in blurred]
+    expected = [by_scipy_and_pillow(picture, 4) for picture in pictures]
     np.testing.assert_allclose(reduced(pictures, 4), expected, atol=1e-6)
 
 
