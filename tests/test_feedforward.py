@@ -132,7 +132,7 @@ def test_an_untrained_network_enlarges_by_the_cubic_and_agrees_with_what_is_give
     np.testing.assert_allclose(made, expected, atol=2e-6)
     given = by_scipy_and_pillow(expected, upscale)
     cubic = by_scipy_and_pillow(by_pillow(image, expected.shape), upscale)
-    assert np.abs(given - image).mean() < 0.6 * np.abs(cubic - image).mean()
+    assert np.abs(given - image).mean() < 0.8 * np.abs(cubic - image).mean()
     assert np.abs(expected - np.clip(expected, 0, 1)).max() > 0.01, "nothing is clipped"
 
 

