@@ -53,7 +53,7 @@ HELP = """\
 nstyle-train: a network that paints in one pass, trained on the losses of nstyle
 
     nstyle-train style=art.jpg images=FOLDER out=MODEL
-    nstyle-train upscale=4 images=FOLDER out=MODEL     it makes pictures 4 times as large, or 8
+    nstyle-train upscale=4 images=FOLDER out=MODEL
 
   pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
              images=FOLDER                photographs to learn from; without it, the few that come
@@ -61,6 +61,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
   network    width=32 blocks=5 upsampling=resize | transposed
+             upscale=4 | 8                no style: it makes pictures so many times as large
   losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
 
 All settings and their values:   nstyle-train --cfg
@@ -207,12 +208,10 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
 
 def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
     """Refuses what has no meaning where pictures are made larger, and sizes that do not divide."""
+    for key, value in (("style", training.style), ("style_layers", losses.style_layers)):
+        if value:
+            raise NstyleError(f"{key}: {value} with upscale={training.upscale}, which has no style")
     least = LEAST_SIDE * training.upscale
-    if training.style or losses.style_layers:
-        key, value = (
-            ("style", training.style) if training.style else ("style_layers", losses.style_layers)
-        )
-        raise NstyleError(f"{key}: {value} with upscale={training.upscale}, which has no style")
     if training.size < least or training.size % training.upscale:
         raise NstyleError(
             f"size: {training.size} is no multiple of upscale={training.upscale} from {least} on"
