@@ -8,10 +8,10 @@ and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
 Where it does not paint but makes pictures larger (section 4.2 of Johnson et al.), nothing is made
 smaller before the residual blocks, and every upsampling by 2 is one more. The last layer, zero at
 first, adds to the picture enlarged by a cubic (Kim, Lee and Lee 2016, arXiv 1511.04587). Features
-hardly tell brightness and contrast: the sum is back-projected, so that it agrees with the picture
-given, where the paper matches histograms afterwards. Nothing is normalised: instance normalisation
-would take contrast away, and without batch normalisation such networks are better (Lim et al. 2017,
-arXiv 1707.02921).
+hardly tell brightness and contrast: a result is back-projected, so that it agrees with the picture
+given, where the paper matches histograms. Nothing is normalised: instance normalisation would take
+contrast away, and without batch normalisation such networks are better (Lim et al. 2017, arXiv
+1707.02921).
 
 `layers_of` lists the layers once; the module here and the tiles of `feedforward_tiles` follow it.
 """
@@ -234,8 +234,7 @@ class TransformNet(nn.Module):
                 x += block
         x = at_least_float32(x)
         if self.architecture.upscale:
-            x += resolution.enlarged(images, self.architecture.upscale)
-            return resolution.back_projected(x, images, self.architecture.upscale)
+            return resolution.enlarged(images, self.architecture.upscale) + x
         return nn.sigmoid(x)
 
 
@@ -265,7 +264,7 @@ def paint(
 ) -> Float[Array, "b h w 3"]:
     """Returns painted pictures, float32 in (0, 1), or `upscale` times as large ones.
 
-    Those may overshoot [0, 1] a little, as what they begin with does: a training is to see it.
+    Those are what the network makes, back-projected. They may overshoot [0, 1] a little.
 
     Args:
       architecture: of the network.
@@ -273,6 +272,23 @@ def paint(
       images: RGB in [0, 1], of any size from `LEAST_SIDE` on.
       mixture: the share of every style in each picture; each row sums to 1.
       precision: a key of `networks.PRECISIONS`.
+    """
+    made = transformed(architecture, params, images, mixture, precision)
+    if architecture.upscale:
+        return resolution.back_projected(made, images, architecture.upscale)
+    return made
+
+
+def transformed(
+    architecture: Architecture,
+    params: NetParams,
+    images: Float[Array, "b h w 3"],
+    mixture: Float[Array, "b styles"],
+    precision: str = "float32",
+) -> Float[Array, "b h w 3"]:
+    """Returns what the network itself makes, on which it is trained; the arguments are `paint`'s.
+
+    Back-projection in the training, too, was tried: the network then adds less detail.
     """
     height, width = images.shape[1:3]
     below, beside = -height % architecture.stride, -width % architecture.stride

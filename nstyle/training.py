@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from nstyle.errors import NstyleError
-from nstyle.feedforward import Architecture, NetParams, initial_params, paint
+from nstyle.feedforward import Architecture, NetParams, initial_params, transformed
 from nstyle.networks import Params
 from nstyle.objective import (
     LossWeights,
@@ -138,7 +138,7 @@ def perceptual_loss(
     structure = recipe.structure
     mixtures = jax.nn.one_hot(styles, recipe.architecture.styles)
     given = network_input(recipe.architecture, pictures)
-    painted = paint(recipe.architecture, params, given, mixtures, structure.precision)
+    painted = transformed(recipe.architecture, params, given, mixtures, structure.precision)
 
     def loss(image: Any, picture: Any, style: Any) -> tuple[Float[Array, ""], Terms]:
         content = content_targets(structure, goal.params, structure.value_range * picture)

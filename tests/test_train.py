@@ -21,6 +21,7 @@ from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
 from nstyle.job import loss_weights, network_of, structure_of
+from nstyle.networks import network_features
 from nstyle.objective import Problem, Targets, evaluate
 from nstyle.resolution import enlarged, reduced
 from nstyle.scores import fidelity
@@ -226,8 +227,8 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert train.train(*compose_training([*arguments, f"out={begun}"])) == file
 
 
-def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch):
-    """It learns, goes on with the same bytes, and its card scores it beside the cubic."""
+def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vgg16):
+    """It learns from the cubic on, goes on with the same bytes, and its card scores both."""
     arguments = [
         "upscale=4", f"images={folder}", "size=32", "batch_size=2", "steps=4", "width=4",
         "blocks=1", "sample_every=4",
@@ -235,6 +236,13 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch):
     begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
     arrays = load_file(train.train(*compose_training([*arguments, f"out={begun}"])))
     assert np.abs(arrays["last.kernel"]).max() > 0, "it was zero before the first step"
+    batch = next(data.batches(data.pictures_of(str(folder)), 32, 2, seed=0)) / np.float32(255)
+    options = {"network": "vgg16", "pooling": "max", "layers": ("conv2_2",), "pixels": vgg16.pixels}
+    seen = jax.jit(lambda image: network_features(vgg16.params, image, **options)["conv2_2"])
+    cubic = enlarged(reduced(batch, 4), 4)
+    losses = [np.square(seen(x) - seen(y)).mean() for x, y in zip(cubic, batch, strict=True)]
+    assert pd.read_csv(begun / "trace.csv").loss[0] == pytest.approx(np.mean(losses), rel=1e-5)
+
     composed = compose_training([*arguments, f"out={interrupted}"])
     interrupt_after_two_steps(composed, monkeypatch)
     went_on = load_file(train.train(*composed))
