@@ -59,7 +59,7 @@ def main() -> None:
         for name, result in made.items():
             found = fidelity(result, original) | {"lpips": lpips(result, original)}
             rows.append({"picture": Path(file).stem, "by": name} | found)
-        top, left = (height - CROP) // 2, (width - CROP) // 2
+        top, left = max(0, height - CROP) // 2, max(0, width - CROP) // 2
         cells.append(
             [
                 image[top : top + CROP, left : left + CROP]
