@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from nstyle import __version__, images, models
 from nstyle.config import parse_settings
 from nstyle.errors import NstyleError, run_command
-from nstyle.feedforward import Layer, check_side, paint
+from nstyle.feedforward import check_side, paint
 from nstyle.feedforward_tiles import paint_by_tiles
 from nstyle.files import write_atomic
 from nstyle.models import Model
@@ -26,13 +26,14 @@ from nstyle.session import keep_compiled
 from nstyle.sources import folder
 
 HELP = """\
-nstyle-apply: pictures painted by a network of nstyle-train
+nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
 
     nstyle-apply MODEL pictures... out=FOLDER
 
   MODEL      the folder of a training, or its model.safetensors
   pictures   files and folders, painted in the order of their names; subfolders stay subfolders
-  size=null  long side of the results in pixels; null: as the pictures are
+  size=null  long side of the results in pixels; null: as the pictures are (larger by the factor
+             of a model that makes them larger, which has no size, mixture or steady)
   mixture=[0.3,0.7]   share of every style, where the model has several
   tile=null  edge of the tiles by which pictures are painted; null: 512 from a million pixels on
   batch=1    so many neighbours of one size are painted together
@@ -81,6 +82,7 @@ def _main(arguments: list[str]) -> None:
         return
     paths, config = _parsed(arguments)
     model = models.read(paths[0])
+    _check_upscale(model, config)
     keep_compiled()
     mixture = mixture_of(model, config.mixture)
     if config.export is not None:
@@ -99,6 +101,17 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
     if config.export is not None and (len(paths) > 1 or config.out is not None):
         raise NstyleError("export: it takes a model alone, no pictures and no out")
     return paths, config
+
+
+def _check_upscale(model: Model, config: ApplyConfig) -> None:
+    """Refuses settings that have no meaning for a model that makes pictures larger."""
+    factor = model.architecture.upscale
+    given = [key for key in ("size", "mixture", "steady") if getattr(config, key)]
+    if factor and given:
+        raise NstyleError(
+            f"{given[0]}: this model has no styles, it makes pictures {factor} times as large as"
+            " they are"
+        )
 
 
 def mixture_of(model: Model, shares: Sequence[float] | None) -> np.ndarray:
@@ -137,14 +150,16 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     out = Path(config.out).expanduser()
     targets = _targets([Path(path).expanduser() for path in paths], out, suffix)
     mixture = mixture_of(model, config.mixture)
-    metadata = json.dumps(
-        {"nstyle": __version__, "styles": model.card.get("styles"), "mixture": mixture.tolist()}
-    )
+    told = {"styles": model.card.get("styles"), "mixture": mixture.tolist()}
+    if model.architecture.upscale:
+        told = {"upscale": model.architecture.upscale}
+    metadata = json.dumps({"nstyle": __version__} | told)
     written: list[Path] = []
     before: tuple[np.ndarray, np.ndarray] | None = None
     # One bar at a time: of the pictures where they are many, else of the layers of a large one.
     watch = iter if len(targets) >= LONG else functools.partial(watched, what="painting")
-    for group in _together(_photographs(targets, config), config.batch):
+    factor = model.architecture.upscale or 1
+    for group in _together(_photographs(targets, config, factor), config.batch):
         photographs = [photograph for _, photograph in group]
         paintings = painted_pictures(model, photographs, mixture, config.tile, watch)
         for (target, photograph), painted in zip(group, paintings, strict=True):
@@ -194,13 +209,15 @@ def _pictures(path: Path, out: Path) -> list[tuple[Path, str]]:
 
 
 def _photographs(
-    targets: Mapping[Path, Path], config: ApplyConfig
+    targets: Mapping[Path, Path], config: ApplyConfig, factor: int
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Yields what each file is painted from; notes which pictures cannot be read."""
 
     def read(target: Path) -> np.ndarray:
-        photograph = images.load(targets[target], config.size)
-        check_side(str(targets[target]), photograph.shape)
+        name = str(targets[target])
+        photograph = images.load(name, config.size)
+        check_side(name, photograph.shape)
+        _check_pixels(name, photograph.shape, factor)
         return photograph
 
     for target, reading in _ahead(read, watched(list(targets), "painting"), config.batch):
@@ -212,6 +229,16 @@ def _photographs(
             print(f"nstyle-apply: note: passed over: {error}", file=sys.stderr)
         else:
             yield target, photograph
+
+
+def _check_pixels(name: str, shape: tuple[int, ...], factor: int) -> None:
+    """Refuses a picture whose enlargement nothing could read again."""
+    width, height = factor * shape[1], factor * shape[0]
+    if width * height > images.MAX_PIXELS:
+        raise NstyleError(
+            f"{name}: {width} x {height} pixels are too many, {factor} times as large"
+            f" (at most {images.MAX_PIXELS:,})"
+        )
 
 
 def _ahead(
@@ -239,7 +266,7 @@ def _together(
 def painted_picture(
     model: Model, photograph: np.ndarray, mixture: np.ndarray, tile: int | None = None
 ) -> np.ndarray:
-    """Returns a painted picture; see `painted_pictures`."""
+    """Returns what a network makes of a picture; see `painted_pictures`."""
     return painted_pictures(model, [photograph], mixture, tile)[0]
 
 
@@ -248,9 +275,9 @@ def painted_pictures(
     photographs: Sequence[np.ndarray],
     mixture: np.ndarray,
     tile: int | None = None,
-    watch: Callable[[Sequence[Layer]], Iterable[Layer]] = iter,
+    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> list[np.ndarray]:
-    """Returns painted pictures, float32 of the photographs' shape in (0, 1).
+    """Returns what a network makes of pictures, float32; see `feedforward.paint`.
 
     Args:
       model: the network.
@@ -259,9 +286,9 @@ def painted_pictures(
       tile: see `feedforward_tiles.paint_by_tiles`; None takes tiles for large pictures alone.
       watch: see there.
     """
-    height, width = photographs[0].shape[:2]
     architecture, params = model.architecture, model.params
-    if tile is None and height * width < _LARGE_PIXELS:
+    pixels = photographs[0][..., 0].size * (architecture.upscale or 1) ** 2
+    if tile is None and pixels < _LARGE_PIXELS:
         mixtures = np.tile(mixture, (len(photographs), 1))
         return list(np.asarray(_paint(architecture, params, np.stack(photographs), mixtures)))
     return [

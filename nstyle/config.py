@@ -194,6 +194,7 @@ class TrainConfig:
     width: int = MISSING
     blocks: int = MISSING
     upsampling: str = MISSING
+    upscale: int | None = MISSING
     seed: int = MISSING
     checkpoint_every: float = MISSING
     sample_every: int = MISSING
@@ -472,6 +473,8 @@ def _choices(override: Override) -> list[str]:
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     """Returns the checked settings of a training, and those of its losses.
 
+    Where it is to make pictures larger, the recipe is `super-resolution` unless another is named.
+
     Args:
       arguments: `name=value` in Hydra's grammar, names of `TrainConfig` or of `LOSS_KEYS`; names of
         files are taken as they are.
@@ -516,7 +519,8 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         _check_number(key, values[key], low, high)
     _check_threads(values["threads"])
     _check_files("style", values["style"])
-    return training, _checked([*of_losses, f"size={training.size}"])
+    of_upscale = ["recipe=super-resolution"] if training.upscale is not None else []
+    return training, _checked([*of_upscale, *of_losses, f"size={training.size}"])
 
 
 def parse_settings(

@@ -1,14 +1,23 @@
-"""A network that paints a picture in one pass, trained on the losses that `nstyle` optimises.
+"""A network that makes a picture in one pass, trained on the losses that `nstyle` optimises.
 
 Johnson, Alahi and Fei-Fei 2016 (arXiv 1603.08155): a convolution 9 x 9, two of stride 2, residual
 blocks, two upsamplings and a convolution 9 x 9; with instance normalisation (Ulyanov, Vedaldi and
 Lempitsky 2016, arXiv 1607.08022), whose scale and shift each style has of its own (Dumoulin, Shlens
 and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
 
+Where it does not paint but makes pictures larger (section 4.2 of Johnson et al.), nothing is made
+smaller before the residual blocks, and every upsampling by 2 is one more. The last layer, zero at
+first, adds to the picture enlarged by a cubic (Kim, Lee and Lee 2016, arXiv 1511.04587). Features
+hardly tell brightness and contrast: a result is back-projected, so that it agrees with the picture
+given, where the paper matches histograms. Nothing is normalised: instance normalisation would take
+contrast away, and without batch normalisation such networks are better (Lim et al. 2017, arXiv
+1707.02921).
+
 `layers_of` lists the layers once; the module here and the tiles of `feedforward_tiles` follow it.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nstyle import resolution
 from nstyle.errors import NstyleError, check_choice
 from nstyle.losses import at_least_float32
 from nstyle.networks import PRECISIONS
@@ -30,11 +40,12 @@ NetParams = Mapping[str, Mapping[str, Any]]
 #: 2016), `transposed` puts zeros between them, which makes a transposed convolution.
 UPSAMPLINGS = ("resize", "transposed")
 
-#: Pixels between two positions of the residual blocks.
-STRIDE = 4
+#: How many times as large a network that does not paint makes pictures.
+UPSCALES = (4, 8)
 
-#: Least height and width of a picture: two positions of the residual blocks, to reflect one.
-LEAST_SIDE = 2 * STRIDE
+#: Least height and width of a picture: two positions of a painting network's residual blocks, to
+#: reflect one; the first layer reflects four pixels.
+LEAST_SIDE = 8
 
 #: Added to a variance before its root.
 EPSILON = 1e-5
@@ -45,10 +56,11 @@ class Architecture:
     """The static part of a network; hashable.
 
     Attributes:
-      width: channels of the first layer, 32 in the paper.
-      blocks: residual blocks, 5 in the paper.
-      styles: how many styles it paints.
+      width: channels of the first layer, 32 in the paper; of all layers where it enlarges, 64.
+      blocks: residual blocks, 5 in the paper; 4 where it enlarges.
+      styles: how many styles it paints; 1 where it enlarges, of no effect.
       upsampling: one of `UPSAMPLINGS`.
+      upscale: one of `UPSCALES`; None where it paints.
 
     Raises:
       NstyleError: a value is out of its range.
@@ -58,12 +70,20 @@ class Architecture:
     blocks: int = 5
     styles: int = 1
     upsampling: str = "resize"
+    upscale: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        if self.upscale not in (None, *UPSCALES):
+            raise NstyleError(f"upscale: {self.upscale} is none of {UPSCALES}")
         for name, least in (("width", 1), ("blocks", 0), ("styles", 1)):
             if getattr(self, name) < least:
                 raise NstyleError(f"{name}: {getattr(self, name)} is less than {least}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture given between two positions of the residual blocks."""
+        return 1 if self.upscale else 4
 
 
 class Layer(NamedTuple):
@@ -77,6 +97,7 @@ class Layer(NamedTuple):
       enlarged: 2 where its input is made twice as large first, else 1.
       normalised: whether instance normalisation follows, in place of a bias.
       relu: whether a ReLU follows that.
+      silent: whether its kernel is zero before training.
       opens: whether a residual block begins with it.
       closes: whether a residual block ends with it: the block's input is added.
     """
@@ -88,29 +109,32 @@ class Layer(NamedTuple):
     enlarged: int = 1
     normalised: bool = True
     relu: bool = True
+    silent: bool = False
     opens: bool = False
     closes: bool = False
 
 
 def layers_of(architecture: Architecture) -> tuple[Layer, ...]:
-    """Returns the layers of a network, in order (Johnson et al. 2016, supplement, table 1)."""
-    width = architecture.width
+    """Returns the layers of a network, in order (Johnson et al. 2016, supplement, tables 1, 2)."""
+    width, upscale = architecture.width, architecture.upscale
+    down, inner, up = [2 * width, 4 * width], 4 * width, [2 * width, width]
+    if upscale:
+        down, inner, up = [], width, [width] * int(math.log2(upscale))
+    layer = functools.partial(Layer, normalised=not upscale)
     blocks = (
-        layer
+        half
         for block in range(1, architecture.blocks + 1)
-        for layer in (
-            Layer(f"block{block}_1", 3, 4 * width, opens=True),
-            Layer(f"block{block}_2", 3, 4 * width, relu=False, closes=True),
+        for half in (
+            layer(f"block{block}_1", 3, inner, opens=True),
+            layer(f"block{block}_2", 3, inner, relu=False, closes=True),
         )
     )
     return (
-        Layer("first", 9, width),
-        Layer("down1", 3, 2 * width, stride=2),
-        Layer("down2", 3, 4 * width, stride=2),
+        layer("first", 9, width),
+        *(layer(f"down{i}", 3, channels, stride=2) for i, channels in enumerate(down, start=1)),
         *blocks,
-        Layer("up1", 3, 2 * width, enlarged=2),
-        Layer("up2", 3, width, enlarged=2),
-        Layer("last", 9, 3, normalised=False, relu=False),
+        *(layer(f"up{i}", 3, channels, enlarged=2) for i, channels in enumerate(up, start=1)),
+        Layer("last", 9, 3, normalised=False, relu=False, silent=bool(upscale)),
     )
 
 
@@ -130,6 +154,7 @@ def convolution(layer: Layer, precision: str = "float32") -> nn.Conv:
         use_bias=not layer.normalised,
         dtype=dtype,
         precision=products,
+        kernel_init=nn.initializers.zeros if layer.silent else nn.initializers.lecun_normal(),
         conv_general_dilated=_by_columns if layer.channels == 3 else None,
         name=layer.name,
     )
@@ -190,7 +215,7 @@ class TransformNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w 3"], mixture: Float[Array, "b styles"]
     ) -> Float[Array, "b h w 3"]:
-        """Returns the painted pictures; heights and widths are multiples of `STRIDE`."""
+        """Returns the pictures made; heights and widths are multiples of `Architecture.stride`."""
         x = block = 2.0 * images - 1.0
         for layer in layers_of(self.architecture):
             if layer.opens:
@@ -207,7 +232,10 @@ class TransformNet(nn.Module):
                 x = nn.relu(x)
             if layer.closes:
                 x += block
-        return nn.sigmoid(at_least_float32(x))
+        x = at_least_float32(x)
+        if self.architecture.upscale:
+            return resolution.enlarged(images, self.architecture.upscale) + x
+        return nn.sigmoid(x)
 
 
 def _enlarged(x: Float[Array, "b h w c"], factor: int, upsampling: str) -> Float[Array, "..."]:
@@ -234,7 +262,9 @@ def paint(
     mixture: Float[Array, "b styles"],
     precision: str = "float32",
 ) -> Float[Array, "b h w 3"]:
-    """Returns painted pictures, float32 in (0, 1).
+    """Returns painted pictures, float32 in (0, 1), or `upscale` times as large ones.
+
+    Those are what the network makes, back-projected. They may overshoot [0, 1] a little.
 
     Args:
       architecture: of the network.
@@ -243,12 +273,30 @@ def paint(
       mixture: the share of every style in each picture; each row sums to 1.
       precision: a key of `networks.PRECISIONS`.
     """
+    made = transformed(architecture, params, images, mixture, precision)
+    if architecture.upscale:
+        return resolution.back_projected(made, images, architecture.upscale)
+    return made
+
+
+def transformed(
+    architecture: Architecture,
+    params: NetParams,
+    images: Float[Array, "b h w 3"],
+    mixture: Float[Array, "b styles"],
+    precision: str = "float32",
+) -> Float[Array, "b h w 3"]:
+    """Returns what the network itself makes, on which it is trained; the arguments are `paint`'s.
+
+    Back-projection in the training, too, was tried: the network then adds less detail.
+    """
     height, width = images.shape[1:3]
-    below, beside = -height % STRIDE, -width % STRIDE
+    below, beside = -height % architecture.stride, -width % architecture.stride
     padded = jnp.pad(images, ((0, 0), (0, below), (0, beside), (0, 0)), mode="reflect")
     net = TransformNet(architecture, precision)
     painted = jnp.asarray(net.apply({"params": params}, padded, mixture))
-    return painted[:, :height, :width]
+    factor = architecture.upscale or 1
+    return painted[:, : factor * height, : factor * width]
 
 
 def check_side(name: str, shape: tuple[int, ...]) -> None:

@@ -1,13 +1,17 @@
-"""One pass of a network over a picture too large for memory, layer by layer.
+"""One pass of a network over a picture too large for memory.
 
 The same numbers as `feedforward.paint`, up to rounding, borders included. Instance normalisation
-needs the mean and variance of whole maps, so that a picture can't be cut up beforehand: each layer
-is convolved by tiles, its map is put together in the host's memory, and normalised there. Python
-drives the tiles, all of one shape, so that a layer compiles once.
+needs the mean and variance of whole maps, so that a picture to paint can't be cut up beforehand:
+each layer is convolved by tiles, its map is put together in the host's memory, and normalised
+there. A network that makes pictures larger normalises nothing: each tile of its result is made from
+all that it depends on. Python drives the tiles, all of one shape, so that they compile once.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +21,14 @@ from scipy.special import expit
 
 from nstyle.feedforward import (
     EPSILON,
-    STRIDE,
     Architecture,
     Layer,
     NetParams,
     convolution,
     layers_of,
+    paint,
 )
+from nstyle.resolution import BACK_REACH
 
 #: A picture or features, in the host's memory.
 Map = Float[np.ndarray, "h w c"]
@@ -38,23 +43,26 @@ def paint_by_tiles(
     image: Map,
     mixture: np.ndarray,
     tile: int,
-    watch: Callable[[Sequence[Layer]], Iterable[Layer]] = iter,
+    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Map:
-    """Returns the painted picture, float32 (height, width, 3) in (0, 1).
+    """Returns what `feedforward.paint` does, float32 (height, width, 3).
 
-    The maps of the first and the last but one layer are the largest: 4 `width` bytes a pixel, and
-    half of that for the next.
+    Of a painting the maps of the first and the last but one layer are the largest: 4 `width` bytes
+    a pixel, and half of that for the next. Of an enlarged picture no map is held but of one tile.
 
     Args:
       architecture: of the network.
       params: its parameters.
       image: float32, RGB in [0, 1], of any size from `feedforward.LEAST_SIDE` on.
       mixture: the share of every style.
-      tile: edge of the tiles in positions of a layer's output.
-      watch: yields the layers that it is given, and shows how far they are.
+      tile: edge of the tiles in positions of a layer's output, or of the enlarged picture.
+      watch: yields what it is given, and shows how far that is: the layers of a painting, the tiles
+        of an enlarged picture.
     """
+    if architecture.upscale:
+        return _enlarge(architecture, params, image, mixture, tile, watch)
     height, width = image.shape[:2]
-    below, beside = -height % STRIDE, -width % STRIDE
+    below, beside = -height % architecture.stride, -width % architecture.stride
     x = block = 2 * np.pad(image, ((0, below), (0, beside), (0, 0)), mode="reflect") - 1
     for layer in watch(layers_of(architecture)):
         if layer.opens:
@@ -68,6 +76,49 @@ def paint_by_tiles(
         if layer.closes:
             x += block
     return expit(x, out=x)[:height, :width]
+
+
+def _enlarge(
+    architecture: Architecture,
+    params: NetParams,
+    image: Map,
+    mixture: np.ndarray,
+    tile: int,
+    watch: Callable[[Sequence[Any]], Iterable[Any]],
+) -> Map:
+    factor, margin = architecture.upscale or 1, sight(architecture)
+    sides = np.array(image.shape[:2])
+    edges = np.minimum(max(1, tile // factor), sides)
+    windows = np.minimum(edges + 2 * margin, sides)
+    result = np.empty((*factor * sides, 3), np.float32)
+    for start in watch(list(itertools.product(*map(_starts, sides, edges)))):
+        first = np.clip(np.array(start) - margin, 0, sides - windows)
+        window = image[_part(first, windows)]
+        made = _paint(architecture, params, window[None], mixture[None])[0]
+        inside = _part(factor * (start - first), factor * edges)
+        result[_part(factor * np.array(start), factor * edges)] = np.asarray(made)[inside]
+    return result
+
+
+_paint = jax.jit(paint, static_argnums=0)
+
+
+def _part(start: np.ndarray, lengths: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(*ends) for ends in zip(start, start + lengths, strict=True))
+
+
+def sight(architecture: Architecture) -> int:
+    """Returns how far an enlarged pixel sees at most, in pixels of the picture given.
+
+    One more than the kernels reach together, as the middle of an enlarged pixel is not that of one
+    given; and back-projection looks at pixels around. The cubic before that sees less than the
+    first layer.
+    """
+    reach, scale = 1.0 + BACK_REACH, 1
+    for layer in layers_of(architecture):
+        scale *= layer.enlarged
+        reach += layer.kernel // 2 / scale
+    return math.ceil(reach)
 
 
 def _convolved(

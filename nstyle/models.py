@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstyle.errors import NstyleError
-from nstyle.feedforward import STRIDE, Architecture, NetParams, paint, parameter_shapes
+from nstyle.feedforward import LEAST_SIDE, Architecture, NetParams, paint, parameter_shapes
 from nstyle.files import write_atomic
 
 #: Name of the model's file in the folder of its training.
@@ -100,8 +100,8 @@ def exported(model: Model, mixture: np.ndarray) -> jax.export.Exported:
     """Returns a model as one StableHLO program of a picture, with its parameters inside.
 
     The program takes float32 (1, height, width, 3) in [0, 1], heights and widths any multiples of
-    `feedforward.STRIDE` from twice that on, and returns the like. It runs on CPUs and GPUs;
-    `jax.export.deserialize` reads what its method `serialize` gives.
+    `Architecture.stride` from `feedforward.LEAST_SIDE` on, and returns what `paint` does. It runs
+    on CPUs and GPUs; `jax.export.deserialize` reads what its method `serialize` gives.
 
     Args:
       model: the network.
@@ -112,9 +112,11 @@ def exported(model: Model, mixture: np.ndarray) -> jax.export.Exported:
         shares = jnp.asarray(mixture, jnp.float32)[None]
         return paint(model.architecture, model.params, image, shares)
 
-    constraints = ("height >= 2", "width >= 2")
+    stride = model.architecture.stride
+    least = LEAST_SIDE // stride
     shape = jax.export.symbolic_shape(
-        f"1, {STRIDE}*height, {STRIDE}*width, 3", constraints=constraints
+        f"1, {stride}*height, {stride}*width, 3",
+        constraints=(f"height >= {least}", f"width >= {least}"),
     )
     export = jax.export.export(jax.jit(program), platforms=("cpu", "cuda"))
     return export(jax.ShapeDtypeStruct(shape, jnp.float32))

@@ -26,11 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from nstyle import __version__, data, images, models, runs
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
-from nstyle.feedforward import Architecture, paint, single_style
+from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
 from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of
 from nstyle.objective import Terms
 from nstyle.progress import RunProgress
+from nstyle.resolution import enlarged
+from nstyle.scores import fidelity
 from nstyle.session import keep_compiled, limit_threads
 from nstyle.tensorboard import Board
 from nstyle.training import (
@@ -40,6 +42,7 @@ from nstyle.training import (
     State,
     compile_step,
     initial_state,
+    network_input,
     perceptual_loss,
     spread,
     stacked_styles,
@@ -50,6 +53,7 @@ HELP = """\
 nstyle-train: a network that paints in one pass, trained on the losses of nstyle
 
     nstyle-train style=art.jpg images=FOLDER out=MODEL
+    nstyle-train upscale=4 images=FOLDER out=MODEL
 
   pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
              images=FOLDER | ZIP | TAR    photographs to learn from; without it, the few that come
@@ -57,6 +61,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
   network    width=32 blocks=5 upsampling=resize | transposed
+             upscale=4 | 8                no style: it makes pictures so many times as large
   losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
 
 All settings and their values:   nstyle-train --cfg
@@ -156,10 +161,18 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
       NstyleError: one line that names what is wrong.
     """
     files = OmegaConf.to_container(training)["style"]  # type: ignore[index, call-overload]
-    files = [files] if isinstance(files, str) else files
-    if not files:
+    files = [files] if isinstance(files, str) else files or []
+    if not files and training.upscale is None:
         raise NstyleError("style: no picture given; add style=FILE")
-    architecture = Architecture(training.width, training.blocks, len(files), training.upsampling)
+    architecture = Architecture(
+        training.width,
+        training.blocks,
+        max(1, len(files)),
+        training.upsampling,
+        training.upscale,
+    )
+    if training.upscale is not None:
+        _check_upscale(training, losses)
     structure = structure_of(losses, "torchvision")
     square = (training.size, training.size, 3)
     check_size(structure, "size", square)
@@ -173,7 +186,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     network = network_of(losses)
     structure = structure_of(losses, network.pixels)
     targets = [style_target(structure, network.params, jnp.asarray(s.array)) for s in styles]
-    goal = Goal(network.params, stacked_styles(targets), loss_weights(losses, structure))
+    goal = Goal(network.params, stacked_styles(targets or [{}]), loss_weights(losses, structure))
     named = [
         {"file": Path(file).name, "sha256": picture.digest}
         for file, picture in zip(files, styles, strict=True)
@@ -193,6 +206,18 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     return Plan(recipe, goal, pictures, held_out, named, kept, settings)
 
 
+def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
+    """Refuses what has no meaning where pictures are made larger, and sizes that do not divide."""
+    for key, value in (("style", training.style), ("style_layers", losses.style_layers)):
+        if value:
+            raise NstyleError(f"{key}: {value} with upscale={training.upscale}, which has no style")
+    least = LEAST_SIDE * training.upscale
+    if training.size < least or training.size % training.upscale:
+        raise NstyleError(
+            f"size: {training.size} is no multiple of upscale={training.upscale} from {least} on"
+        )
+
+
 def _loss_settings(losses: DictConfig) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(losses, resolve=True)
     return {key: values[key] for key in LOSS_KEYS}
@@ -206,13 +231,15 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
     for group, value in settings.items():
         if there.get(group) == value:
             continue
-        changed = group
-        if isinstance(value, dict):
+        changed = [group]
+        if isinstance(value, dict):  # a setting that came later was null before
             own = there[group]
-            changed = next(f"{key}={own.get(key)!r}" for key in value if own.get(key) != value[key])
-        raise NstyleError(
-            f"out: {path.parent} has a training with another {changed}; choose another folder"
-        )
+            changed = [f"{key}={own.get(key)!r}" for key in value if own.get(key) != value[key]]
+        if changed:
+            raise NstyleError(
+                f"out: {path.parent} has a training with another {changed[0]};"
+                " choose another folder"
+            )
 
 
 def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> tuple[State, float]:
@@ -302,15 +329,22 @@ _paint = jax.jit(paint, static_argnums=(0, 4))
 
 
 def _sample(planned: Plan, state: State) -> np.ndarray:
-    """Returns how the network paints some of the pictures held out, a column for each style."""
+    """Returns what the network makes of some of the pictures held out.
+
+    A column for each style; or a picture enlarged by a cubic, by the network, and the original.
+    """
     architecture = planned.recipe.architecture
     precision = planned.recipe.structure.precision
     photographs = jnp.asarray(planned.held_out[:_SAMPLES])
+    given = network_input(architecture, photographs)
     columns = [photographs]
     for style in range(min(architecture.styles, _SAMPLES)):
         mixtures = np.tile(single_style(architecture, style), (len(photographs), 1))
-        columns.append(_paint(architecture, state.params, photographs, mixtures, precision))
+        columns.append(_paint(architecture, state.params, given, mixtures, precision))
     names = ["photograph", *(style["file"] for style in planned.styles[:_SAMPLES])]
+    if architecture.upscale:
+        columns = [enlarged(given, architecture.upscale), columns[1], photographs]
+        names = ["bicubic", "network", "original"]
     cells = [list(row) for row in zip(*(np.asarray(column) for column in columns), strict=True)]
     return images.contact_sheet(cells, names, cell=planned.held_out.shape[1])
 
@@ -338,9 +372,30 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
             "unreadable": len(pictures.unreadable),
             "digest": planned.settings["images"],
         },
-        "scores": {"loss_held_out": scores},
+        "scores": {"loss_held_out": scores} | _fidelities(planned, state),
         "seconds": round(seconds, 1),
         "environment": runs.environment(),
+    }
+
+
+def _fidelities(planned: Plan, state: State) -> dict[str, dict[str, float]]:
+    """Returns `scores.fidelity` of pictures held out, means over them; empty of a painting network.
+
+    Of `network` and of `bicubic`, where each picture is reduced and then enlarged again.
+    """
+    architecture, precision = planned.recipe.architecture, planned.recipe.structure.precision
+    if not architecture.upscale:
+        return {}
+    found: dict[str, list[dict[str, float]]] = {"network": [], "bicubic": []}
+    for picture in planned.held_out:
+        given = network_input(architecture, jnp.asarray(picture[None]))
+        mixture = single_style(architecture)[None]
+        made = _paint(architecture, state.params, given, mixture, precision)
+        for name, result in (("network", made), ("bicubic", enlarged(given, architecture.upscale))):
+            found[name].append(fidelity(np.asarray(result[0]), picture))
+    return {
+        name: {key: float(np.mean([score[key] for score in scores])) for key in ("psnr", "ssim")}
+        for name, scores in found.items()
     }
 
 

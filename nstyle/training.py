@@ -1,7 +1,8 @@
 """Training a feed-forward network on a perceptual loss: pure functions of arrays.
 
-The loss of a picture is `objective.evaluate` of what the network paints: the content picture is the
+The loss of a picture is `objective.evaluate` of what the network makes: the content picture is the
 photograph that it saw, the style targets are those of its styles (Johnson et al. 2016, section 3).
+A network that makes pictures larger saw the photograph reduced, and has no style.
 """
 
 import functools
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from nstyle.errors import NstyleError
-from nstyle.feedforward import Architecture, NetParams, initial_params, paint
+from nstyle.feedforward import Architecture, NetParams, initial_params, transformed
 from nstyle.networks import Params
 from nstyle.objective import (
     LossWeights,
@@ -27,6 +28,7 @@ from nstyle.objective import (
     content_targets,
     evaluate,
 )
+from nstyle.resolution import reduced
 
 #: Share of the steps, and most steps, over which the learning rate rises.
 _RISE, _LONGEST_RISE = 0.05, 100
@@ -120,7 +122,7 @@ def perceptual_loss(
     styles: Int[Array, "b"],
     seed: Int[Array, ""] | int = 0,
 ) -> tuple[Float[Array, ""], Terms]:
-    """Returns the loss of what the network paints, and its terms before their weights.
+    """Returns the loss of what the network makes, and its terms before their weights.
 
     Args:
       recipe: static.
@@ -135,7 +137,8 @@ def perceptual_loss(
     """
     structure = recipe.structure
     mixtures = jax.nn.one_hot(styles, recipe.architecture.styles)
-    painted = paint(recipe.architecture, params, pictures, mixtures, structure.precision)
+    given = network_input(recipe.architecture, pictures)
+    painted = transformed(recipe.architecture, params, given, mixtures, structure.precision)
 
     def loss(image: Any, picture: Any, style: Any) -> tuple[Float[Array, ""], Terms]:
         content = content_targets(structure, goal.params, structure.value_range * picture)
@@ -147,6 +150,13 @@ def perceptual_loss(
         lambda values: jnp.mean(values, axis=0), jax.vmap(loss)(painted, pictures, styles)
     )
     return means
+
+
+def network_input(
+    architecture: Architecture, pictures: Float[Array, "b h w 3"]
+) -> Float[Array, "b h_ w_ 3"]:
+    """Returns what a network is to make pictures from: themselves, or small copies of them."""
+    return reduced(pictures, architecture.upscale) if architecture.upscale else pictures
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ LAYERS = [
     {"layers", "files", "pages", "interrupts"},
     {"losses"},
     {"style_losses", "content_losses"},
-    {"networks", "weights", "images", "colour", "sources"},
+    {"networks", "weights", "images", "colour", "sources", "resolution"},
     {"objective", "scores", "guidance", "feedforward"},
     {"solver", "grouping", "tiles", "feedforward_tiles", "training"},
     {"batch", "models", "data"},

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from nstyle import images
+from nstyle import images, models
+from nstyle.feedforward import Architecture, initial_params
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FIGURES = sorted(path.stem for path in (EXPERIMENTS / "configs" / "figure").glob("*.yaml"))
@@ -61,6 +63,29 @@ def test_a_wrong_figure_is_one_line(tmp_path, pictures):
     done = figure("figure2", tmp_path, pictures, "+settings.pooling=mean")
     assert done.returncode != 0
     assert "pooling: unknown value 'mean'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_larger_pictures(tmp_path, pictures):
+    architecture = Architecture(width=2, blocks=1, upscale=4)
+    params = initial_params(architecture, jax.random.key(0))
+    models.write(
+        tmp_path / models.FILE,
+        models.Model(architecture, jax.tree.map(np.asarray, params), {"styles": []}),
+    )
+    command = [
+        sys.executable,
+        EXPERIMENTS / "superresolution.py",
+        tmp_path,
+        f"out={tmp_path}/a.png",
+    ]
+    command.append(pictures / "content.png")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["bicubic", "back-projected", "network"]
+    assert rows[1][2:] == rows[2][2:] != rows[0][2:], "an untrained network adds nothing"
+    assert images.load(tmp_path / "a.png").std() > 0.05
 
 
 @pytest.mark.slow

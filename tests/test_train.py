@@ -18,12 +18,16 @@ from conftest import command, values_in
 from safetensors.numpy import load_file
 
 from nstyle import data, images, models, runs, train
+from nstyle.apply import painted_picture
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
 from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
+from nstyle.networks import network_features
 from nstyle.objective import Problem, Targets, evaluate
+from nstyle.resolution import enlarged, reduced
+from nstyle.scores import fidelity
 from nstyle.training import (
     Goal,
     Recipe,
@@ -190,10 +194,25 @@ def test_the_small_set_is_named_as_what_it_is():
     assert not set(pictures.files) & set(pictures.held_out)
 
 
+def interrupt_after_two_steps(composed, monkeypatch):
+    """Trains until an interrupt between the third step and its row."""
+    append = runs.Trace.append
+
+    def until_the_third(trace, row):
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+        append(trace, row)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.Trace, "append", until_the_third)
+        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+            train.train(*composed)
+
+
 def test_an_interrupted_training_ends_with_the_same_bytes(
     folder, pictures, tmp_path, monkeypatch, capsys
 ):
-    """The interrupt comes between a step and its row; what goes on learns from an archive."""
+    """What goes on learns from an archive."""
     style = f"style=[{pictures}/style.png,{pictures}/content.png]"
     arguments = [style, *SMALL, "sample_every=5"]
     begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
@@ -207,19 +226,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
         "step_000001.png", "step_000005.png"
     }  # fmt: skip
 
-    append = runs.Trace.append
-
-    def until_the_third(trace, row):
-        if row["step"] == 3:
-            raise KeyboardInterrupt
-        append(trace, row)
-
     archive = shutil.make_archive(str(folder), "zip", folder)
     composed = compose_training([*arguments, f"images={archive}", f"out={interrupted}"])
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.Trace, "append", until_the_third)
-        with pytest.raises(KeyboardInterrupt, match="after step 2"):
-            train.train(*composed)
+    interrupt_after_two_steps(composed, monkeypatch)
     assert not (interrupted / models.FILE).exists()
     went_on = load_file(train.train(*composed))
     for name, array in load_file(file).items():
@@ -243,6 +252,43 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
     with pytest.raises(NstyleError, match=r"has a training with another style_weight=100000.0"):
         train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
+    settings = json.loads((begun / "settings.json").read_text())
+    del settings["training"]["upscale"]  # as before that setting
+    (begun / "settings.json").write_text(json.dumps(settings))
+    assert train.train(*compose_training([*arguments, f"out={begun}"])) == file
+
+
+def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vgg16):
+    """It learns from the cubic on, goes on with the same bytes, and its card scores both."""
+    arguments = [
+        "upscale=4", f"images={folder}", "size=32", "batch_size=2", "steps=4", "width=4",
+        "blocks=1", "sample_every=4",
+    ]  # fmt: skip
+    begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
+    arrays = load_file(train.train(*compose_training([*arguments, f"out={begun}"])))
+    assert np.abs(arrays["last.kernel"]).max() > 0, "it was zero before the first step"
+    batch = next(data.batches(data.pictures_of(str(folder)), 32, 2, seed=0)) / np.float32(255)
+    options = {"network": "vgg16", "pooling": "max", "layers": ("conv2_2",), "pixels": vgg16.pixels}
+    seen = jax.jit(lambda image: network_features(vgg16.params, image, **options)["conv2_2"])
+    cubic = enlarged(reduced(batch, 4), 4)
+    losses = [np.square(seen(x) - seen(y)).mean() for x, y in zip(cubic, batch, strict=True)]
+    assert pd.read_csv(begun / "trace.csv").loss[0] == pytest.approx(np.mean(losses), rel=1e-5)
+
+    composed = compose_training([*arguments, f"out={interrupted}"])
+    interrupt_after_two_steps(composed, monkeypatch)
+    went_on = load_file(train.train(*composed))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(went_on[name], array)
+
+    card, model = json.loads((begun / "card.json").read_text()), models.read(begun)
+    assert card["styles"] == [] and card["losses"]["content_layers"] == ["conv2_2"]
+    original = data.held_out(data.pictures_of(str(folder)), 32)[0]
+    small = np.asarray(reduced(original[None], 4))
+    made = painted_picture(model, small[0], np.ones(1, np.float32))
+    for name, picture in (("network", made), ("bicubic", np.asarray(enlarged(small, 4))[0])):
+        assert card["scores"][name] == pytest.approx(fidelity(picture, original), rel=1e-5)
+    sample = images.load(begun / "samples" / "step_000004.png")
+    assert sample.shape[1] > 3 * 32
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -296,6 +342,12 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
         (["style=[1,2]"], "style: [1, 2] is neither a file nor a list of files"),
         (["style=null"], "style: no picture given"),
         (["out=null"], "out: no folder given"),
+        (["upscale=4"], "style.png with upscale=4, which has no style"),
+        (["style=null", "upscale=4", "recipe=default"], "style_layers: ['conv1_1', "),
+        (["style=null", "upscale=1"], "upscale: 1 is none of (4, 8)"),
+        (["style=null", "upscale=four"], "upscale: Value 'four'"),
+        (["style=null", "upscale=8"], "size: 32 is no multiple of upscale=8 from 64 on"),
+        (["style=null", "upscale=4", "size=34"], "size: 34 is no multiple of upscale=4 from 32"),
     ],
 )
 def test_train_refuses_in_one_line(arguments, message, pictures, tmp_path, monkeypatch, capsys):
