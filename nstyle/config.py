@@ -473,7 +473,8 @@ def _choices(override: Override) -> list[str]:
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     """Returns the checked settings of a training, and those of its losses.
 
-    Where it is to make pictures larger, the recipe is `super-resolution` unless another is named.
+    The recipe is `johnson2016` unless another is named, or `super-resolution` where the network is to
+    make pictures larger.
 
     Args:
       arguments: `name=value` in Hydra's grammar, names of `TrainConfig` or of `LOSS_KEYS`; names of
@@ -519,8 +520,8 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         _check_number(key, values[key], low, high)
     _check_threads(values["threads"])
     _check_files("style", values["style"])
-    of_upscale = ["recipe=super-resolution"] if training.upscale is not None else []
-    return training, _checked([*of_upscale, *of_losses, f"size={training.size}"])
+    recipe = "johnson2016" if training.upscale is None else "super-resolution"
+    return training, _checked([f"recipe={recipe}", *of_losses, f"size={training.size}"])
 
 
 def parse_settings(

@@ -121,7 +121,7 @@ SETS = {  # network, pooling, pixels, the layers in use
     "momo": ("vgg16", "max", "caffe", "1_2 2_2 3_3 4_3 5_3 1_1 2_1 3_1 4_1 5_1"),
     "vgg19": ("vgg19", "max", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2 5_2"),
     "gatys": ("vgg19", "avg", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2"),
-    "default": ("vgg16", "avg", "torchvision", "1_1 2_1 3_1 4_1 5_1 4_2"),
+    "default": ("vgg16", "avg", "torchvision", "1_1 2_1 3_1 4_1 5_1 4_2 1_2 2_2 3_3 4_3"),
 }
 
 

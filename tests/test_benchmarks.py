@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nstyle.config import compose_training
+from nstyle.train import train
+
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 
 
@@ -88,3 +91,19 @@ def test_limit_as_a_command(tmp_path, pictures):
     assert row["size"] == 32
     assert row["share"] > 0
     assert "device" in found["environment"]
+
+
+@pytest.mark.slow
+def test_a_network_beside_the_optimisation(tmp_path, pictures):
+    """A network that has learnt nothing is reached by the first steps of the optimisation."""
+    arguments = [f"style={pictures}/style.png", f"out={tmp_path}", "size=32", "steps=1"]
+    train(*compose_training([*arguments, "batch_size=1", "width=4", "blocks=1"]))
+    command = [
+        *(sys.executable, BENCHMARKS / "feedforward.py", tmp_path, pictures / "content.png"),
+        *("--style", pictures / "style.png", "--steps", "6", "--json", tmp_path / "table.json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "table.json").read_text())["pictures"].values()
+    assert row["ratio"] == row["network"] / min(row["lbfgs"].values()) > 1
+    assert row["lbfgs"]["photograph"] < row["photograph"]

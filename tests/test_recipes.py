@@ -124,6 +124,14 @@ def content_alone(features, image):
     return default(features, image)[0], {}, 1.0 * tv
 
 
+def johnson2016(features, _):
+    style = {
+        f"conv{name}": 30 / 4 * (features.style(f"conv{name}", lambda m, n: m * n) ** 2).sum()
+        for name in ("1_2", "2_2", "3_3", "4_3")
+    }
+    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, style, 0.0
+
+
 def super_resolution(features, _):
     return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, {}, 0.0
 
@@ -142,6 +150,7 @@ KNOWN = {  # the set of features, white, the formula
     "keras": ("vgg19", 255.0, keras),
     "default": ("default", 1.0, default),
     "content-reconstruction": ("default", 1.0, content_alone),
+    "johnson2016": ("default", 1.0, johnson2016),
     "texture": ("default", 1.0, style_alone),
     "super-resolution": ("momo", 1.0, super_resolution),
 }
