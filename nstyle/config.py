@@ -473,8 +473,8 @@ def _choices(override: Override) -> list[str]:
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     """Returns the checked settings of a training, and those of its losses.
 
-    The recipe is `johnson2016` unless another is named, or `super-resolution` where the network is to
-    make pictures larger.
+    Unless another is named, the recipe is `johnson2016`, or `super-resolution` where the network
+    is to make pictures larger.
 
     Args:
       arguments: `name=value` in Hydra's grammar, names of `TrainConfig` or of `LOSS_KEYS`; names of
