@@ -16,14 +16,14 @@ import numpy as np
 
 from nstyle import __version__, images, models
 from nstyle.config import parse_settings
-from nstyle.errors import NstyleError, run_command
+from nstyle.errors import NstyleError, check_choice, run_command
 from nstyle.feedforward import check_side, paint
 from nstyle.feedforward_tiles import paint_by_tiles
 from nstyle.files import write_atomic
 from nstyle.models import Model
 from nstyle.progress import LONG, watched
 from nstyle.session import keep_compiled
-from nstyle.sources import folder
+from nstyle.sources import SUFFIXES, folder
 
 HELP = """\
 nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
@@ -45,6 +45,9 @@ nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
 
 #: Pixels from which a picture is painted by tiles, and their edge.
 _LARGE_PIXELS, _TILE = 2**20, 512
+
+#: File types of the results.
+FORMATS = ("png", "jpg", "tiff")
 
 #: Least and largest values of the settings.
 _RANGES = {"size": (8, 2**16), "tile": (16, 2**16), "batch": (1, 1024), "steady": (0.0, 1.0)}
@@ -124,7 +127,8 @@ def mixture_of(model: Model, shares: Sequence[float] | None) -> np.ndarray:
     mixture = np.array([1.0] + [0.0] * (styles - 1) if shares is None else shares, np.float32)
     if mixture.shape != (styles,) or mixture.min() < 0 or not 0 < mixture.sum() < np.inf:
         raise NstyleError(
-            f"mixture: {list(shares or ())} is not a number from 0 on for each of {styles} styles"
+            f"mixture: {list(shares or ())} is not a number from 0 on for each of {styles} styles,"
+            " one of them more than 0"
         )
     return mixture / mixture.sum()
 
@@ -145,9 +149,11 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     """
     if config.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
+    check_choice("format", config.format, FORMATS)
     suffix = f".{config.format}"
-    images.check_format(Path(f"format{suffix}"))
     out = Path(config.out).expanduser()
+    if out.is_file() or out.suffix.lower() in SUFFIXES:
+        raise NstyleError(f"out: {out} is no folder, which out has to be")
     targets = _targets([Path(path).expanduser() for path in paths], out, suffix)
     mixture = mixture_of(model, config.mixture)
     told = {"styles": model.card.get("styles"), "mixture": mixture.tolist()}

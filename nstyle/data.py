@@ -171,16 +171,28 @@ def _read(pictures: Pictures, name: str, short_side: int) -> np.ndarray | None:
 def held_out(pictures: Pictures, size: int) -> np.ndarray:
     """Returns the middle squares of the pictures held out, float32 (n, size, size, 3).
 
+    Where none can be read, the first of the others that can takes their place.
+
     Raises:
-      NstyleError: none can be read.
+      NstyleError: no picture can be read at all.
     """
-    squares = []
-    for name in pictures.held_out:
-        picture = _read(pictures, name, size)
-        if picture is None:
-            continue
-        top, left = ((length - size) // 2 for length in picture.shape[:2])
-        squares.append(picture[top : top + size, left : left + size])
-    if not squares:
-        raise NstyleError(f"images: none of {', '.join(pictures.held_out)} can be read")
-    return np.stack(squares)
+    squares = [_square(pictures, name, size) for name in pictures.held_out]
+    found = [square for square in squares if square is not None]
+    if found:
+        return np.stack(found)
+    for name in pictures.files:
+        square = _square(pictures, name, size)
+        if square is not None:
+            pictures.held_out = [*pictures.held_out, name]
+            pictures.files = [other for other in pictures.files if other != name]
+            return square[None]
+    raise NstyleError(f"images: none of the {len(squares) + len(pictures.files)} can be read")
+
+
+def _square(pictures: Pictures, name: str, size: int) -> np.ndarray | None:
+    """Returns the middle square of a picture; None where it cannot be read."""
+    picture = _read(pictures, name, size)
+    if picture is None:
+        return None
+    top, left = ((length - size) // 2 for length in picture.shape[:2])
+    return picture[top : top + size, left : left + size]

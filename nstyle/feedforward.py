@@ -155,9 +155,21 @@ def convolution(layer: Layer, precision: str = "float32") -> nn.Conv:
         dtype=dtype,
         precision=products,
         kernel_init=nn.initializers.zeros if layer.silent else nn.initializers.lecun_normal(),
-        conv_general_dilated=_by_columns if layer.channels == 3 else None,
+        conv_general_dilated={"first": _with_a_fourth, "last": _by_columns}.get(layer.name),
         name=layer.name,
     )
+
+
+def _with_a_fourth(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "e e c out"], *args: Any, **options: Any
+) -> Float[Array, "b h_ w_ out"]:
+    """Returns a convolution of colours with a fourth channel of zeros.
+
+    XLA on the CPU takes two to seven times as long for a kernel 9 x 9 of three, measured.
+    """
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)))
+    kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+    return jax.lax.conv_general_dilated(x, kernel, *args, **options)
 
 
 def _by_columns(

@@ -69,13 +69,15 @@ def read(path: str | Path) -> Model:
     file = Path(path).expanduser()
     file = file / FILE if file.is_dir() else file
     if not file.is_file():
-        raise NstyleError(f"model: there is no {str(file)!r}")
+        unfinished = (file.parent / "settings.json").is_file()
+        hint = "; its training has not ended, the same nstyle-train goes on" if unfinished else ""
+        raise NstyleError(f"model: there is no {str(file)!r}{hint}")
     try:
         with safe_open(file, framework="numpy") as opened:
             told = (opened.metadata() or {}).get("nstyle")
             arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise NstyleError(f"model: {file} cannot be read ({error})") from error
+        raise NstyleError(f"model: {file} is no model of nstyle-train ({error})") from error
     if told is None:
         raise NstyleError(f"model: {file} is no model of nstyle-train")
     card = json.loads(told)

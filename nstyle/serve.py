@@ -1,5 +1,6 @@
 """The command `nstyle-serve`: a page to try style transfer in a browser."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -66,6 +67,8 @@ def _main(arguments: list[str]) -> None:
     from nstyle.serve_site import Limits, serve, site
 
     named = [(Path(path).resolve().name, models.read(path)) for path in paths]
+    if larger := [name for name, model in named if model.architecture.upscale]:
+        raise NstyleError(f"model: {larger[0]} makes pictures larger; this page is for painting")
     out = Path(config.out).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +104,10 @@ def _listening(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
+        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
         reason = getattr(error, "strerror", None) or str(error)
         raise NstyleError(
-            f"host, port: cannot listen on {host}:{port}: {reason}; port=0 takes a free one"
+            f"port: {port} is in use; port=0 takes a free one"
+            if in_use
+            else f"host: cannot listen on {host}:{port}: {reason}"
         ) from error

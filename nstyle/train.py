@@ -135,6 +135,7 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
     """
     if training.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
+    _check_outside(training)
     limit_threads(training.threads)
     keep_compiled()
     places = spread(jax.local_devices(), training.batch_size)
@@ -152,6 +153,15 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
         params = jax.tree.map(np.asarray, state.params)
         models.write(model, models.Model(planned.recipe.architecture, params, card))
     return model
+
+
+def _check_outside(training: DictConfig) -> None:
+    """Refuses a folder among the pictures, which would learn from its own samples."""
+    if training.images is None:
+        return
+    out, images = (Path(path).expanduser().resolve() for path in (training.out, training.images))
+    if out.is_relative_to(images):
+        raise NstyleError(f"out: {training.out} lies among the images; choose another folder")
 
 
 def plan(training: DictConfig, losses: DictConfig) -> Plan:
@@ -173,6 +183,8 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     )
     if training.upscale is not None:
         _check_upscale(training, losses)
+    elif not losses.style_layers:
+        raise NstyleError("style_layers: none, so that nothing of a style would be learnt")
     structure = structure_of(losses, "torchvision")
     square = (training.size, training.size, 3)
     check_size(structure, "size", square)

@@ -7,7 +7,8 @@ Each picture, which the network should not have learnt from, is painted in one p
 of Johnson et al. 2016, figure 5). `step` is the first of the better one whose loss is at most the
 network's. Compilation is not counted. Without pictures: Tübingen and scikit-image's chelsea.
 
-Prints a table, and writes it with the machine as JSON where `--json FILE` is given.
+Prints a table, and writes it with the machine as JSON where `--json FILE` is given, and the
+pictures side by side where `--sheet FILE` is.
 """
 
 import statistics
@@ -39,12 +40,13 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="*")
     parser.add_argument("--size", type=int, help="short side; that of the training unless given")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
 
     model = models.read(options.model)
     trained = model.card["training"]["size"]
-    losses = model.card["losses"]
-    config: Any = OmegaConf.merge(compose(recipe=losses["recipe"]), losses)
+    settings = model.card["losses"]
+    config: Any = OmegaConf.merge(compose(recipe=settings["recipe"]), settings)
     network = network_of(config)
     structure = structure_of(config, network.pixels)
     weights = loss_weights(config, structure)
@@ -53,6 +55,7 @@ def main() -> None:
     mixture = single_style(model.architecture)
     shipped = Path(skimage.data.__file__).parent / "chelsea.png"
     rows: dict[str, dict[str, Any]] = {}
+    cells = []
     print(f"{'picture':16}{'start':>9}{'network':>9}{'L-BFGS':>9}{'noise':>9}", end="")
     print(f"{'ratio':>7}{'step':>6}{'seconds':>10}{'L-BFGS':>9}{'times':>7}")
     for file in options.pictures or [options.content, shipped]:
@@ -65,7 +68,7 @@ def main() -> None:
         painted = painted_picture(model, content, mixture)
         found = [float(evaluate(jnp.asarray(x), problem)[0]) for x in (content, painted)]
         starts = {"photograph": content, "noise": np.random.default_rng(0).random(content.shape)}
-        curves, seconds = {}, {}
+        curves, seconds, ends = {}, {}, {}
         for name, start in starts.items():
             image = jnp.asarray(start, jnp.float32)
             for _ in transfer(structure, problem, image, stopping=Stopping(1)):
@@ -74,7 +77,7 @@ def main() -> None:
             for step in transfer(structure, problem, image, stopping=Stopping(options.steps)):
                 taken.add(step.best_value)
             curves[name] = [sample.loss for sample in taken.samples]
-            seconds[name] = taken.end().seconds
+            seconds[name], ends[name] = taken.end().seconds, np.asarray(step.best_image)
         best = min(curves, key=lambda name: curves[name][-1])
         row: dict[str, Any] = {
             "photograph": found[0],
@@ -87,9 +90,14 @@ def main() -> None:
         }
         rows[file.name] = row
         row["times"] = row["lbfgs_seconds"] / row["seconds"]
-        ends = "".join(f"{value:9.3f}" for value in (*found, *row["lbfgs"].values()))
-        print(f"{file.stem:16}{ends}{row['ratio']:7.2f}{row['equal_step']:6}", end="")
+        cells.append([content, painted, ends["photograph"], ends["noise"]])
+        losses = "".join(f"{value:9.3f}" for value in (*found, *row["lbfgs"].values()))
+        print(f"{file.stem:16}{losses}{row['ratio']:7.2f}{row['equal_step']:6}", end="")
         print(f"{row['seconds']:10.4f}{row['lbfgs_seconds']:9.2f}{row['times']:7.0f}", flush=True)
+    if options.sheet is not None:
+        columns = ["photograph", "one pass", f"L-BFGS, {options.steps} steps", "from noise"]
+        sheet = images.contact_sheet(cells, columns, [""] * len(cells))
+        images.save(options.sheet, sheet, quality=85)
     common.write(options.json, {"steps": options.steps, "pictures": rows, "card": model.card})
 
 
