@@ -198,8 +198,11 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, vgg16):
     with pytest.raises(NstyleError, match="there is no"):
         models.read(file)
     file.write_bytes(b"nonsense")
-    with pytest.raises(NstyleError, match="cannot be read"):
+    with pytest.raises(NstyleError, match="no model of nstyle-train"):
         models.read(file)
+    (tmp_path / "settings.json").touch()
+    with pytest.raises(NstyleError, match="its training has not ended"):
+        models.read(tmp_path)
     save_file({"conv1_1": np.zeros(3)}, file)
     with pytest.raises(NstyleError, match="no model of nstyle-train"):
         models.read(file)
@@ -367,7 +370,8 @@ def test_what_stands_still_keeps_a_share_of_the_frame_before(random):
         (["photo.png", "out=o", "size=big"], "size: Value 'big'"),
         (["photo.png", "out=o", "batch=0"], "batch: 0 is out of range"),
         (["photo.png", "out=o", "steady=2"], "steady: 2.0 is out of range"),
-        (["photo.png", "out=o", "format=webp"], "unknown value '.webp'"),
+        (["photo.png", "out=o", "format=webp"], "format: unknown value 'webp'"),
+        (["photo.png", "out=o.jpg"], "out: o.jpg is no folder"),
         (["none.png", "out=o"], "none.png: No such file"),
         (["photo.png", "out=."], "photo.png is one of the pictures"),
         (

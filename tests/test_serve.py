@@ -12,6 +12,7 @@ import time
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import command
@@ -19,7 +20,7 @@ from PIL import Image
 
 from nstyle import images, models, serve
 from nstyle.apply import painted_picture
-from nstyle.feedforward import Architecture, parameter_shapes
+from nstyle.feedforward import Architecture, initial_params, parameter_shapes
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 from starlette.testclient import TestClient
@@ -422,6 +423,9 @@ def refused(monkeypatch, capsys, *arguments):
 def test_serve_refuses_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    enlarging = Architecture(width=2, blocks=0, upscale=4)
+    params = initial_params(enlarging, jax.random.key(0))
+    models.write(tmp_path / "large", models.Model(enlarging, params, {}))
     for argument, message in (
         ("prot=1", "did you mean 'port'"),
         ("port=65536", "port: 65536 is out of range"),
@@ -429,14 +433,15 @@ def test_serve_refuses_in_one_line(monkeypatch, capsys, tmp_path):
         ("max_size=8", "max_size: 8 is out of range (allowed: a number from 32 to 4096)"),
         ("waiting=-1", "waiting: -1 is out of range"),
         ("model", "model: there is no 'model'"),
+        ("large", "model: large makes pictures larger"),
         ("out=file/below", "out: cannot write file/below"),
-        ("host=203.0.113.9", "host, port: cannot listen on 203.0.113.9:8000"),
-        ("host=a..b", "host, port: cannot listen on a..b:8000"),
+        ("host=203.0.113.9", "host: cannot listen on 203.0.113.9:8000"),
+        ("host=a..b", "host: cannot listen on a..b:8000"),
     ):
         assert message in refused(monkeypatch, capsys, argument)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert "Address already in use" in refused(monkeypatch, capsys, f"port={port}")
+        assert f"port: {port} is in use" in refused(monkeypatch, capsys, f"port={port}")
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     assert "pip install 'nstyle[serve]'" in refused(monkeypatch, capsys)
 
