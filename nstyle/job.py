@@ -37,7 +37,7 @@ from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
 from nstyle.layers import gradient_flops
 from nstyle.losses import FeatureMaps
-from nstyle.networks import POOLING_SCALES, Params, scale_pools
+from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
@@ -593,7 +593,7 @@ def _network(
         rescaled_for,
         pooling_scale,
         loaded.pixels,
-        jax.tree.map(jnp.asarray, params),
+        turned(params, network),
     )
 
 

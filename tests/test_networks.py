@@ -61,6 +61,32 @@ def test_only_the_layers_asked_for_and_no_deeper(vgg16):
     }
 
 
+@pytest.mark.parametrize(("network", "layer"), [("vgg16", "conv2_1"), ("alexnet", "conv3")])
+def test_turned_kernels_change_no_gradient(network, layer, random):
+    """Of the picture and of the weights, which are those of XLA's own transposed convolution."""
+    params = jax.tree.map(jnp.asarray, dict(weights.load("lpips", network).params))
+    image = jnp.asarray(random.random((41, 38, 3)), jnp.float32)
+    options = {"network": network, "pooling": "avg", "pixels": "torchvision", "layers": (layer,)}
+
+    def features(params, image):
+        return networks.network_features(params, image, **options)[layer]
+
+    target = random.random(jax.eval_shape(features, params, image).shape).astype(np.float32)
+
+    @jax.jit
+    def gradients(params):
+        return jax.grad(lambda *given: jnp.sum(target * features(*given)), (0, 1))(params, image)
+
+    turned = networks.turned(params, network)
+    expected, found = gradients(params), gradients(turned)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-6)
+    for name, own in expected[0].items():
+        for part, slope in own.items():
+            np.testing.assert_allclose(found[0][name][part], slope, rtol=1e-5, atol=1e-4)
+    turned[layer]["turned"] *= 2
+    np.testing.assert_allclose(gradients(turned)[1], 2 * expected[1], rtol=1e-5, atol=1e-6)
+
+
 def pool_windows(features):
     """The values that each 2 x 2 pool sees, on the last axis, without an odd row or column."""
     height, width, channels = features.shape

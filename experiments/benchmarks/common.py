@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import fmin_l_bfgs_b
 
 from nstyle import images, weights
+from nstyle.networks import turned
 from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.runs import environment
 from nstyle.solver import LBFGS, Objective, compile_steps
@@ -57,7 +58,8 @@ def default_problem(
     content, style = (
         jnp.asarray(images.load(path, options.size)) for path in (options.content, options.style)
     )
-    problem = prepare(structure, weights.load().params, loss_weights, content, style)
+    params = turned(weights.load().params, structure.network)
+    problem = prepare(structure, params, loss_weights, content, style)
     return problem, np.random.default_rng(0).random(content.shape, np.float32)
 
 

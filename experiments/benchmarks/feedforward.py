@@ -50,7 +50,7 @@ def main() -> None:
     network = network_of(config)
     structure = structure_of(config, network.pixels)
     weights = loss_weights(config, structure)
-    style = images.load(options.style, trained)
+    style = images.load(options.style, settings["style_size"] or trained)
     evaluate = jax.jit(objective(structure))
     mixture = single_style(model.architecture)
     shipped = Path(skimage.data.__file__).parent / "chelsea.png"
