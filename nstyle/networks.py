@@ -22,7 +22,7 @@ from nstyle.losses import FeatureMaps, Features, Image
 Params = Mapping[str, Mapping[str, Float[Array | np.ndarray, "..."]]]
 
 #: Of one convolution.
-Kernel = Float[Array, "_ _ _ _"]
+Kernel = Float[Array | np.ndarray, "_ _ _ _"]
 
 #: One number for each filter of a layer.
 PerFilter = Float[Array, "_"]
@@ -111,31 +111,30 @@ def convolution(
 def _convolve(
     turned: Kernel,
     x: Float[Array, "b h w c"],
-    kernel: Kernel,
+    kernel: Float[Array, "_ _ _ _"],
     strides: tuple[int, int],
     padding: Any,
     **options: Any,
 ) -> Float[Array, "b h w out"]:
     """Returns a convolution that keeps the extent, whose gradient is convolved with `turned`."""
 
-    def plain(x: Float[Array, "b h w c"], kernel: Kernel) -> Float[Array, "b h w out"]:
+    def plain(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
     @jax.custom_vjp
-    def convolve(x: Any, kernel: Kernel, turned: Kernel) -> Float[Array, "b h w out"]:
+    def convolve(x: Array, kernel: Array, turned: Array) -> Array:
         return plain(x, kernel)
 
-    def forward(x: Any, kernel: Kernel, turned: Kernel) -> tuple[Any, tuple[Any, Kernel, Kernel]]:
+    def forward(x: Array, kernel: Array, turned: Array) -> tuple[Array, tuple[Array, ...]]:
         return plain(x, kernel), (x, kernel, turned)
 
-    def backward(kept: tuple[Any, Kernel, Kernel], slope: Any) -> tuple[Any, Any, Any]:
+    def backward(kept: tuple[Array, ...], slope: Array) -> tuple[Array, ...]:
         x, kernel, turned = kept
         _, of_kernel = jax.vjp(functools.partial(plain, x), kernel)  # no work unless asked for
         return plain(slope, turned), *of_kernel(slope), jnp.zeros_like(turned)
 
     convolve.defvjp(forward, backward)
-    found: Float[Array, "b h w out"] = convolve(x, kernel, turned.astype(kernel.dtype))
-    return found
+    return convolve(x, kernel, jnp.asarray(turned, kernel.dtype))
 
 
 def pool(x: Features, network: str, pooling: str) -> Float[Array, "_ _ c"]:

@@ -745,7 +745,9 @@ def _layer(
 
 def _convolve(part: _Block, params: Params, x: Features, layer: str) -> Features:
     # Cut off after a convolution that pads: XLA's on the CPU is 3 times slower without padding.
-    features = convolution(layer, part.structure.network).apply({"params": params[layer]}, x)
+    own = params[layer]
+    convolve = convolution(layer, part.structure.network, turned=own.get("turned"))
+    features = convolve.apply({"params": own}, x)
     assert isinstance(features, jax.Array)
     return _trim(features, 1)
 

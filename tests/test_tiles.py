@@ -25,6 +25,7 @@ from nstyle.content_losses import Contextual
 from nstyle.errors import NstyleError
 from nstyle.job import structure_of
 from nstyle.layers import layer_names
+from nstyle.networks import turned
 from nstyle.objective import (
     LossWeights,
     Structure,
@@ -40,8 +41,9 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def params(vgg16):
-    networks = {"vgg16": vgg16.params, "vgg19": random_vgg19()}
-    return {name: jax.tree.map(jnp.asarray, network) for name, network in networks.items()}
+    """VGG-16 with turned kernels, VGG-19 without."""
+    vgg19 = jax.tree.map(jnp.asarray, random_vgg19())
+    return {"vgg16": turned(vgg16.params, "vgg16"), "vgg19": vgg19}
 
 
 def smooth(generator, height, width):

@@ -32,6 +32,7 @@ import numpy as np
 
 from nstyle import tiles, weights
 from nstyle.batch import EVALUATION_BYTES
+from nstyle.networks import turned
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.transfer import equal_weights, objective
 
@@ -105,7 +106,7 @@ def pictures_of(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def problem_of(size: int, tile: int) -> tuple[np.ndarray, Problem]:
     """Returns a picture and its problem; targets by tiles, so that they do not set the peak."""
-    params = jax.tree.map(jnp.asarray, weights.load().params)
+    params = turned(weights.load().params, STRUCTURE.network)
     image, content, style = pictures_of(size)
     content_targets: dict[str, Any] = tiles.content_targets(STRUCTURE, params, content, tile)
     targets = Targets(content_targets, tiles.style_targets(STRUCTURE, params, style, tile))
