@@ -103,9 +103,16 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
-        "threads": int(os.environ.get("PJRT_NPROC") or len(os.sched_getaffinity(0))),
+        "threads": int(os.environ.get("PJRT_NPROC") or _cores()),
         "code": code_version(),
     } | _versions()
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use; how many there are where a system won't say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
