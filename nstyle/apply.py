@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from nstyle.config import parse_settings
 from nstyle.errors import NstyleError, check_choice, run_command
 from nstyle.feedforward import check_side, paint
 from nstyle.feedforward_tiles import paint_by_tiles
-from nstyle.files import write_atomic
+from nstyle.files import user_path, write_atomic
 from nstyle.models import Model
 from nstyle.progress import LONG, watched
 from nstyle.session import keep_compiled
@@ -89,8 +90,12 @@ def _main(arguments: list[str]) -> None:
     keep_compiled()
     mixture = mixture_of(model, config.mixture)
     if config.export is not None:
+        if find_spec("flatbuffers") is None:
+            raise NstyleError(
+                "export: the package flatbuffers is missing; pip install 'nstyle[train]'"
+            )
         program = bytes(models.exported(model, mixture).serialize())
-        write_atomic(Path(config.export).expanduser(), program)
+        write_atomic(user_path("export", config.export), program)
         print(config.export)
     else:
         apply(model, paths[1:], config)
@@ -151,10 +156,10 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
         raise NstyleError("out: no folder given; add out=FOLDER")
     check_choice("format", config.format, FORMATS)
     suffix = f".{config.format}"
-    out = Path(config.out).expanduser()
+    out = user_path("out", config.out)
     if out.is_file() or out.suffix.lower() in SUFFIXES:
         raise NstyleError(f"out: {out} is no folder, which out has to be")
-    targets = _targets([Path(path).expanduser() for path in paths], out, suffix)
+    targets = _targets([user_path("pictures", path) for path in paths], out, suffix)
     mixture = mixture_of(model, config.mixture)
     told = {"styles": model.card.get("styles"), "mixture": mixture.tolist()}
     if model.architecture.upscale:
@@ -223,7 +228,7 @@ def _photographs(
         name = str(targets[target])
         photograph = images.load(name, config.size)
         check_side(name, photograph.shape)
-        _check_pixels(name, photograph.shape, factor)
+        _check_pixels(name, photograph.shape, factor, config.format)
         return photograph
 
     for target, reading in _ahead(read, watched(list(targets), "painting"), config.batch):
@@ -237,13 +242,18 @@ def _photographs(
             yield target, photograph
 
 
-def _check_pixels(name: str, shape: tuple[int, ...], factor: int) -> None:
-    """Refuses a picture whose enlargement nothing could read again."""
+def _check_pixels(name: str, shape: tuple[int, ...], factor: int, kind: str) -> None:
+    """Refuses a picture whose result nothing could read again, or a JPEG file cannot hold."""
     width, height = factor * shape[1], factor * shape[0]
     if width * height > images.MAX_PIXELS:
         raise NstyleError(
             f"{name}: {width} x {height} pixels are too many, {factor} times as large"
             f" (at most {images.MAX_PIXELS:,})"
+        )
+    if kind == "jpg" and max(width, height) > images.MAX_JPEG_SIDE:
+        raise NstyleError(
+            f"{name}: {width} x {height} pixels are too many for a side of a JPEG"
+            f" (at most {images.MAX_JPEG_SIDE:,}; format=png has no such limit)"
         )
 
 

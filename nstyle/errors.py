@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import io
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -24,6 +25,8 @@ class LineParser(argparse.ArgumentParser):
 
 def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command(sys.argv[1:])
     except NstyleError as error:

@@ -24,6 +24,21 @@ def path_exists(path: str) -> bool:
         return False
 
 
+def user_path(setting: str, path: str | Path) -> Path:
+    """Returns the path that a setting names, `~` being the user's home.
+
+    Raises:
+      NstyleError: it is in the home of nobody, or where this user may not look.
+    """
+    try:
+        place = Path(path).expanduser()
+        place.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NstyleError(f"{setting}: {path}: {reason}") from error
+    return place
+
+
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Writes `content` beside `path` and moves it there in one step; makes the folder if need be.
 

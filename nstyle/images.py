@@ -32,6 +32,9 @@ from nstyle.files import write_atomic
 #: More pixels than this are refused before they are decoded: a small file can claim a huge picture.
 MAX_PIXELS = 150_000_000
 
+#: Longest side of a JPEG file that libjpeg writes.
+MAX_JPEG_SIDE = 65_500
+
 #: Side of a picture that a single number for its size means.
 SIDES = ("long", "short", "width", "height")
 
@@ -297,7 +300,10 @@ def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int =
         if kind == "JPEG":
             options |= {"quality": quality, "subsampling": 0}
     buffer = io.BytesIO()
-    to_pillow(image).save(buffer, kind, **options)
+    try:
+        to_pillow(image).save(buffer, kind, **options)
+    except OSError as error:  # a format that cannot hold it
+        raise NstyleError(f"cannot write {path} as {kind}: {error}") from error
     write_atomic(path, buffer.getvalue())
 
 

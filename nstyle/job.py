@@ -816,20 +816,34 @@ def _styles(
     needed = structure.style_layers or config.init == "style"
     if not needed and "style" not in given and config.style is None:
         return []
-    found = _pictures(config, "style", given, _style_size(config, content))
+    shape = None if content is None else content.shape
+    size = style_size(config.style_size, config.size, shape)
+    found = _pictures(config, "style", given, size)
     if not config.style_rotation:
         return found
     return [images.rotate(picture, config.style_rotation) for picture in found]
 
 
-def _style_size(config: DictConfig, content: np.ndarray | None) -> int | str:
-    size = config.size if config.style_size is None else config.style_size
-    if size == "content":
+def style_size(
+    asked: int | str | None, size: int | str, content: tuple[int, ...] | None
+) -> int | str:
+    """Returns the size that a style picture is read at.
+
+    Args:
+      asked: the setting `style_size`.
+      size: of the result.
+      content: the shape of the content picture, where there is one.
+
+    Raises:
+      NstyleError: the size is to be that of a content picture which is not there.
+    """
+    if asked == "content":
         if content is None:
             raise NstyleError("style_size: 'content' needs a content picture")
-        return f"{content.shape[1]}x{content.shape[0]}"
-    factor = images.parse_percent(size)
-    return size if factor is None else images.times(config.size, factor)
+        return f"{content[1]}x{content[0]}"
+    asked = size if asked is None else asked
+    factor = images.parse_percent(asked)
+    return asked if factor is None else images.times(size, factor)
 
 
 def _recoloured(way: str, style: np.ndarray, content: np.ndarray | None) -> np.ndarray:

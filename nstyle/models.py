@@ -17,7 +17,7 @@ import numpy as np
 
 from nstyle.errors import NstyleError
 from nstyle.feedforward import LEAST_SIDE, Architecture, NetParams, paint, parameter_shapes
-from nstyle.files import write_atomic
+from nstyle.files import user_path, write_atomic
 
 #: Name of the model's file in the folder of its training.
 FILE = "model.safetensors"
@@ -66,7 +66,7 @@ def read(path: str | Path) -> Model:
     """
     from safetensors import SafetensorError, safe_open
 
-    file = Path(path).expanduser()
+    file = user_path("model", path)
     file = file / FILE if file.is_dir() else file
     if not file.is_file():
         unfinished = (file.parent / "settings.json").is_file()

@@ -17,6 +17,7 @@ import csv
 import functools
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -226,27 +227,34 @@ class Trace:
     """A CSV table that is on disk up to the last finished row, whatever happens next.
 
     Args:
-      path: the file; what is there is replaced.
+      path: the file; what is there is replaced, in one step.
       rows: rows of an earlier process to begin with.
+
+    Raises:
+      NstyleError: the file cannot be written, here or by `append`.
     """
 
     def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
-        self.rows: list[Row] = []
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", newline="")
-        except OSError as error:
-            raise NstyleError(f"cannot write {path}: {error.strerror}") from error
-        for row in rows:
-            self.append(row)
+        self._path = path
+        self.rows = list(rows)
+        before = io.StringIO(newline="")
+        if self.rows:
+            writer = csv.DictWriter(before, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        write_atomic(path, before.getvalue().encode())
+        self._file = path.open("a", newline="")
 
     def append(self, row: Row) -> None:
         """Writes a row; the first one names the columns."""
         writer = csv.DictWriter(self._file, list(row))
-        if not self.rows:
-            writer.writeheader()
-        writer.writerow(row)
-        self._file.flush()
+        try:
+            if not self.rows:
+                writer.writeheader()
+            writer.writerow(row)
+            self._file.flush()
+        except OSError as error:
+            raise NstyleError(f"cannot write {self._path}: {error.strerror}") from error
         self.rows.append(row)
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from nstyle import models
 from nstyle.config import parse_settings
 from nstyle.errors import NstyleError, run_command
+from nstyle.files import user_path
 from nstyle.session import keep_compiled
 
 HELP = """\
@@ -69,7 +70,7 @@ def _main(arguments: list[str]) -> None:
     named = [(Path(path).resolve().name, models.read(path)) for path in paths]
     if larger := [name for name, model in named if model.architecture.upscale]:
         raise NstyleError(f"model: {larger[0]} makes pictures larger; this page is for painting")
-    out = Path(config.out).expanduser()
+    out = user_path("out", config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,6 +9,8 @@ OUT/<id>/
 
 import asyncio
 import logging
+import math
+import os
 import secrets
 import shlex
 import shutil
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nstyle.errors import NstyleError
+from nstyle.files import cache_dir
 
 #: Seconds between two looks at a run.
 _LOOK_EVERY = 0.4
@@ -65,6 +68,7 @@ async def start_nstyle(arguments: Sequence[str], folder: Path) -> Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-c", _PROGRAM, *arguments),
             cwd=folder,
+            env=os.environ | {"NSTYLE_CACHE": str(cache_dir().absolute())},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -101,7 +105,7 @@ class Job:
       state: waiting, running, ending, done, stopped or failed.
       message: why it failed.
       step: the last one made; None before the first.
-      loss: at that step.
+      loss: at that step; None where it is not finite.
       seconds_left: a guess; None where there is none yet.
       saved: step of the last picture on the way.
     """
@@ -151,7 +155,8 @@ class Job:
         names, *rows = trace.read_text().rpartition("\n")[0].split("\n")  # whole lines alone
         if rows:
             last = dict(zip(names.strip().split(","), rows[-1].strip().split(","), strict=True))
-            self.step, self.loss = int(last["step"]), float(last["loss"])
+            self.step, loss = int(last["step"]), float(last["loss"])
+            self.loss = loss if math.isfinite(loss) else None  # of a step that is taken back
             self.seconds_left = self._guess(len(rows))
         steps = [int(path.stem[5:]) for path in trace.parent.glob("step_*.png")]
         self.saved = max(steps, default=None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from nstyle.errors import NstyleError
+from nstyle.files import user_path
 
 #: File types that count as pictures.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
@@ -55,7 +56,7 @@ def source_of(path: str | Path) -> Source:
     Raises:
       NstyleError: it is missing, damaged, protected by a password, or of another kind.
     """
-    place = Path(path).expanduser()
+    place = user_path("images", path)
     if place.is_dir():
         return folder(place)
     if not place.is_file():

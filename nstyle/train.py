@@ -27,8 +27,9 @@ from nstyle import __version__, data, images, models, runs
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
+from nstyle.files import user_path
 from nstyle.interrupts import signals, uninterrupted
-from nstyle.job import Picture, loss_weights, network_of, structure_of
+from nstyle.job import Picture, loss_weights, network_of, structure_of, style_size
 from nstyle.objective import Terms
 from nstyle.progress import RunProgress
 from nstyle.resolution import enlarged
@@ -140,7 +141,7 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
     keep_compiled()
     places = spread(jax.local_devices(), training.batch_size)
     planned = plan(training, losses)
-    out = Path(training.out).expanduser()
+    out = user_path("out", training.out)
     model = out / models.FILE
     with runs.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
         _check_same(out / "settings.json", planned.settings)
@@ -159,7 +160,7 @@ def _check_outside(training: DictConfig) -> None:
     """Refuses a folder among the pictures, which would learn from its own samples."""
     if training.images is None:
         return
-    out, images = (Path(path).expanduser().resolve() for path in (training.out, training.images))
+    out, images = (user_path(key, training[key]).resolve() for key in ("out", "images"))
     if out.is_relative_to(images):
         raise NstyleError(f"out: {training.out} lies among the images; choose another folder")
 
@@ -188,8 +189,8 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     structure = structure_of(losses, "torchvision")
     square = (training.size, training.size, 3)
     check_size(structure, "size", square)
-    style_size = training.size if losses.style_size is None else losses.style_size
-    styles = [Picture.of(images.load(file, style_size)) for file in files]
+    read_at = style_size(losses.style_size, training.size, square)
+    styles = [Picture.of(images.load(file, read_at)) for file in files]
     for picture in styles:
         check_size(structure, "style", picture.array.shape)
     pictures = data.pictures_of(training.images)
@@ -239,7 +240,13 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
     """Refuses a folder with a training of other settings."""
     if not path.is_file():
         return
-    there = json.loads(path.read_text())
+    try:
+        there = json.loads(path.read_text())
+        known = isinstance(there, dict) and there.keys() >= settings.keys()
+    except ValueError:
+        known = False
+    if not known:
+        raise NstyleError(f"out: {path} is not of a training; choose another folder")
     for group, value in settings.items():
         if there.get(group) == value:
             continue
@@ -268,7 +275,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
         with (
             runs.Trace(out / "trace.csv", rows) as trace,
             RunProgress(recipe.steps, (first,)) as progress,
-            Board(out, recipe.steps, first, training.tensorboard) as board,
+            Board(out, recipe.steps, first + 1, training.tensorboard) as board,
         ):
             try:
                 for number in range(first + 1, recipe.steps + 1):
@@ -288,6 +295,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                         )
                     state = following  # with its row in the trace, wherever an interrupt comes
                     kept.write_if_due(state)
+                kept.write(state)  # the card is still to be made
             except KeyboardInterrupt as interrupt:
                 with uninterrupted():
                     kept.write(state)
@@ -330,11 +338,11 @@ def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> runs.Row:
 
 
 def _rows(path: Path) -> Iterator[runs.Row]:
-    """Yields the rows of the trace that an earlier process left."""
+    """Yields the rows of the trace that an earlier process left, without one cut off."""
     if path.is_file():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                yield {key: int(row[key]) if key == "step" else float(row[key]) for key in row}
+        whole = path.read_text().rpartition("\n")[0]
+        for row in csv.DictReader(whole.splitlines()):
+            yield {key: int(row[key]) if key == "step" else float(row[key]) for key in row}
 
 
 _paint = jax.jit(paint, static_argnums=(0, 4))

@@ -1,6 +1,7 @@
 """The network that paints in one pass: whole, by tiles, on disk, exported, and from the shell."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -301,6 +302,27 @@ def test_what_an_earlier_command_painted_is_not_painted_again(
         assert (status, told) == (0, f"{out / 'a.png'}\n")
 
 
+def test_a_name_that_is_not_utf_8_does_not_end_the_work(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    images.save(tmp_path / "photos" / os.fsdecode(b"K\xf6ln.png"), random.random((12, 12, 3)))
+    images.save(tmp_path / "photos" / "b.png", random.random((12, 12, 3)))
+    out = tmp_path / "out"
+    status, told, _ = applied(
+        monkeypatch, capsys, tmp_path / "model", tmp_path / "photos", f"out={out}"
+    )
+    assert status == 0
+    assert told.splitlines() == [f"{out}/K\\udcf6ln.png", f"{out}/b.png"]
+    assert len(list(out.iterdir())) == 2
+
+
+def test_an_export_that_lacks_a_package_says_which(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nstyle.apply.find_spec", lambda name: None)
+    status, _, told = applied(monkeypatch, capsys, tmp_path / "model", f"export={tmp_path}/a")
+    assert (status, told.count("\n")) == (2, 1)
+    assert "pip install 'nstyle[train]'" in told
+
+
 def test_apply_writes_the_program(model, tmp_path, random, monkeypatch, capsys):
     file = tmp_path / "net.stablehlo"
     assert applied(monkeypatch, capsys, tmp_path / "model", f"export={file}")[0] == 0
@@ -338,12 +360,14 @@ def test_apply_writes_larger_pictures(enlarging, tmp_path, random, monkeypatch, 
         ("mixture=[1]", "mixture: this model has no styles"),
         ("steady=0.5", "steady: this model has no styles"),
         ("tile=16", "48 x 48 pixels are too many, 4 times as large (at most 2,000)"),
+        ("format=jpg", "48 x 48 pixels are too many for a side of a JPEG (at most 47"),
     ],
 )
 def test_apply_refuses_what_larger_pictures_have_not(
     setting, message, enlarging, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(images, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 2000 if setting == "tile=16" else 10_000)
+    monkeypatch.setattr(images, "MAX_JPEG_SIDE", 47)
     monkeypatch.chdir(tmp_path)
     images.save(tmp_path / "photo.png", np.full((12, 12, 3), 0.5))
     status, _, told = applied(monkeypatch, capsys, "enlarging", "photo.png", "out=o", setting)
@@ -373,6 +397,7 @@ def test_what_stands_still_keeps_a_share_of_the_frame_before(random):
         (["photo.png", "out=o", "format=webp"], "format: unknown value 'webp'"),
         (["photo.png", "out=o.jpg"], "out: o.jpg is no folder"),
         (["none.png", "out=o"], "none.png: No such file"),
+        (["~nobody-here/a.png", "out=o"], "pictures: ~nobody-here/a.png: "),
         (["photo.png", "out=."], "photo.png is one of the pictures"),
         (
             ["photo.png", "photo.png", "out=o"],

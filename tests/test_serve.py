@@ -189,6 +189,8 @@ def test_how_far_a_run_is(client, photograph, started):
     assert told["seconds_left"] is None
     (folder / "trace.csv").write_text("\r\n".join([*rows, "3,32,6.5", ""]))
     told = eventually(client, job["id"], step=3, loss=6.5)
+    (folder / "trace.csv").write_text("\r\n".join([*rows, "3,32,6.5", "4,32,nan", ""]))
+    told = eventually(client, job["id"], step=4, loss=None)
     assert 0 < told["seconds_left"] < 400
     picture = client.get(f"/jobs/{job['id']}/steps/2")
     assert picture.headers["content-type"] == "image/png"
@@ -567,6 +569,12 @@ def test_a_preview_and_what_cannot_be_painted(served, visitor, tmp_path, picture
     page.get_by_role("button", name="Paint", exact=True).click()
     page.get_by_text(re.compile("Painted by both, 48 . 36 px.")).wait_for()
     assert page.locator("#picture img").count() == 2
+    compared = page.locator("#picture img.over").get_attribute("src")
+    page.set_input_files("#photograph", pictures / "style.png")
+    page.get_by_role("button", name="Paint", exact=True).click()
+    other = "compared => document.querySelector('#picture img.over').src !== compared"
+    page.wait_for_function(other, arg=compared)
+    page.set_input_files("#photograph", pictures / "content.png")
     before = sorted(served[1].rglob("*"))
     problem = page.get_by_role("alert")
     (tmp_path / "text.png").write_text("hello")

@@ -266,6 +266,49 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert train.train(*compose_training([*arguments, *own])) == file
 
 
+def test_what_is_interrupted_after_the_last_step_makes_none_again(
+    folder, pictures, tmp_path, monkeypatch
+):
+    arguments = [f"style={pictures}/style.png", *SMALL, f"images={folder}", f"out={tmp_path}/out"]
+    composed = compose_training([*arguments, "checkpoint_every=0"])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_card", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(*composed)
+    monkeypatch.setattr(train, "compile_step", lambda recipe: interrupted)
+    assert train.train(*composed).is_file()
+
+
+def test_a_trace_that_was_cut_off_is_read_to_its_last_whole_row(tmp_path):
+    (tmp_path / "trace.csv").write_text("step,loss\r\n1,2.5\r\n2,2.2")
+    assert list(train._rows(tmp_path / "trace.csv")) == [{"step": 1, "loss": 2.5}]
+    assert list(train._rows(tmp_path / "none.csv")) == []
+
+
+def test_style_pictures_are_read_at_the_size_asked_for(folder, pictures, tmp_path):
+    def digest(size):
+        own = [f"style={pictures}/style.png", f"images={folder}", f"style_size={size}"]
+        return train.plan(*compose_training([*own, *SMALL])).styles[0]["sha256"]
+
+    assert digest("content") == digest("16x16")
+    assert digest("150%") == digest("24") != digest("16")
+
+
+@pytest.mark.parametrize("settings", ["{ // an editor's\n}", "[]", '{"theme": "dark"}'])
+def test_a_folder_of_something_else_is_left_alone(settings, folder, pictures, tmp_path):
+    (tmp_path / "settings.json").write_text(settings)
+    composed = compose_training(
+        [f"style={pictures}/style.png", *SMALL, f"images={folder}", f"out={tmp_path}"]
+    )
+    with pytest.raises(NstyleError, match="settings.json is not of a training"):
+        train.train(*composed)
+    assert (tmp_path / "settings.json").read_text() == settings
+
+
 def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vgg16):
     """It learns from the cubic on, goes on with the same bytes, and its card scores both."""
     arguments = [
@@ -352,6 +395,7 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
         (["style=[1,2]"], "style: [1, 2] is neither a file nor a list of files"),
         (["style=null"], "style: no picture given"),
         (["out=null"], "out: no folder given"),
+        (["out=~nobody-here/o"], "out: ~nobody-here/o: "),
         (["upscale=4"], "style.png with upscale=4, which has no style"),
         (["style=null", "upscale=4", "recipe=default"], "style_layers: ['conv1_1', "),
         (["style=null", "upscale=1"], "upscale: 1 is none of (4, 8)"),

@@ -26,7 +26,7 @@ from nstyle import images, models
 from nstyle.apply import painted_picture
 from nstyle.config import compose
 from nstyle.feedforward import single_style
-from nstyle.job import loss_weights, network_of, structure_of
+from nstyle.job import loss_weights, network_of, structure_of, style_size
 from nstyle.solver import Stopping
 from nstyle.transfer import objective, prepare, transfer
 
@@ -50,7 +50,8 @@ def main() -> None:
     network = network_of(config)
     structure = structure_of(config, network.pixels)
     weights = loss_weights(config, structure)
-    style = images.load(options.style, settings["style_size"] or trained)
+    read_at = style_size(settings["style_size"], trained, (trained, trained, 3))
+    style = images.load(options.style, read_at)
     evaluate = jax.jit(objective(structure))
     mixture = single_style(model.architecture)
     shipped = Path(skimage.data.__file__).parent / "chelsea.png"
