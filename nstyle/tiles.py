@@ -16,15 +16,16 @@ pooling, whose slope is of the features: there all of a block's are computed aga
 
 A tile reads zeros beyond the border, and every layer's features are set to zero there, which is
 what the padding of a convolution over the whole picture amounts to. So all tiles of a block have
-one shape and run one program. Python drives the tiles, as XLA on the CPU runs a convolution inside
-a loop several times slower than outside.
+one shape and run one program; a side as long as the map's has no halo. Python drives the tiles, as
+XLA on the CPU runs a convolution inside a loop several times slower than outside, and copies one
+while the next is computed.
 """
 
 import bisect
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -95,11 +96,14 @@ class _Block(NamedTuple):
       structure: the objective but for its reductions and normalisations.
       layers: the block's convolutions, up to the last one needed.
       tile: height and width of a tile in positions of the block, even.
+      margin: how many positions beyond its rows and columns a convolution reads on either side: 1,
+        or 0 along a side as long as the map's.
     """
 
     structure: Structure
     layers: tuple[str, ...]
     tile: tuple[int, int]
+    margin: tuple[int, int]
 
     @property
     def channels(self) -> int:
@@ -115,9 +119,9 @@ class _Block(NamedTuple):
         return pool(x, self.structure.network, self.structure.pooling)
 
     @property
-    def halo(self) -> int:
+    def halo(self) -> tuple[int, int]:
         """How many positions beyond a tile its features see."""
-        return len(self.layers)
+        return self._halo_of(len(self.layers))
 
     @property
     def recomputed(self) -> tuple[str, ...]:
@@ -141,9 +145,12 @@ class _Block(NamedTuple):
         """The entries of this block's layers."""
         return {layer: by_layer[layer] for layer in self.layers if layer in by_layer}
 
-    def beyond(self, layer: str) -> int:
+    def beyond(self, layer: str) -> tuple[int, int]:
         """How many positions of a layer beyond a tile the block's output sees."""
-        return len(self.layers) - 1 - self.layers.index(layer)
+        return self._halo_of(len(self.layers) - 1 - self.layers.index(layer))
+
+    def _halo_of(self, convolutions: int) -> tuple[int, int]:
+        return convolutions * self.margin[0], convolutions * self.margin[1]
 
 
 class _Window(NamedTuple):
@@ -386,7 +393,7 @@ def _map_bytes(part: _Block, shape: tuple[int, ...]) -> int:
 
 
 def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
-    rows, columns = (edge + 2 * part.halo for edge in part.tile)
+    rows, columns = (edge + 2 * halo for edge, halo in zip(part.tile, part.halo, strict=True))
     inputs = kernel_shape(part.layers[0], part.structure.network)[2]
     band = 4 * inputs * rows * (part.extent(shape)[1] + columns)
     copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
@@ -463,11 +470,13 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
     found = []
     for layers in blocks(structure.layers, network):
         edge = max(2, int(tile / math.sqrt(width(layers[0], network) / widest)) // 2 * 2)
+        counts = [math.ceil(length / edge) for length in extent(layers[0], network, shape)]
         rows, columns = (
-            2 * math.ceil(length / math.ceil(length / edge) / 2)
-            for length in extent(layers[0], network, shape)
+            2 * math.ceil(length / count / 2)
+            for length, count in zip(extent(layers[0], network, shape), counts, strict=True)
         )
-        found.append(_Block(structure, layers, (rows, columns)))
+        margin = int(counts[0] > 1), int(counts[1] > 1)
+        found.append(_Block(structure, layers, (rows, columns), margin))
     return found
 
 
@@ -533,11 +542,13 @@ def _forward(
     size = inputs.shape[:2]
     own = jax.tree.map(jnp.asarray, part.own(params))
     sums, maps = _blank(part, size, for_targets=content is None)
-    for window in _windows(part, size):
+
+    def made(window: _Window) -> tuple[_Sums, _Maps]:
         targets = content if content is None else _read_all(part.own(content), window)
-        tile_sums, tile_maps = jax.device_get(
-            _forward_tile(part, own, _read(inputs, window, part.halo), window, size, targets)
-        )
+        return _forward_tile(part, own, _read(inputs, window, part.halo), window, size, targets)
+
+    for window, tile in _ahead(made, _windows(part, size)):
+        tile_sums, tile_maps = jax.device_get(tile)
         sums = jax.tree.map(np.add, sums, tile_sums)
         for layer, whole in maps.features.items():
             _write(whole, window, tile_maps.features[layer])
@@ -586,15 +597,15 @@ def _backward(
     """
     size = inputs.shape[:2]
     rows, columns = part.tile
-    halo = part.halo
+    above, beside = part.halo
     own = jax.tree.map(jnp.asarray, part.own(params))
     own_slopes = _Slopes(*map(part.own, slopes))
-    band = np.zeros((rows + 2 * halo, size[1] + columns + 2 * halo, inputs.shape[2]), np.float32)
-    for window in _windows(part, size):
-        cotangent = _backward_tile(
+
+    def made(window: _Window) -> Features:
+        return _backward_tile(
             part,
             own,
-            _read(inputs, window, halo),
+            _read(inputs, window, part.halo),
             window,
             size,
             _read_all(part.own(content), window),
@@ -602,13 +613,17 @@ def _backward(
             {layer: _read(gate, window, part.beyond(layer)) for layer, gate in gates.items()},
             None if pooled is None else _read(pooled, window.halved()),
         )
-        band[:, window.left : window.left + columns + 2 * halo] += np.asarray(cotangent)
+
+    channels = inputs.shape[2]
+    band = np.zeros((rows + 2 * above, size[1] + columns + 2 * beside, channels), np.float32)
+    for window, cotangent in _ahead(made, _windows(part, size)):
+        band[:, window.left : window.left + columns + 2 * beside] += np.asarray(cotangent)
         if window.left + columns < size[1]:
             continue
-        done = rows if window.top + rows < size[0] else rows + 2 * halo
-        _write(outputs, _Window(window.top - halo, -halo, done, band.shape[1]), band[:done])
-        band[: 2 * halo] = band[rows:]
-        band[2 * halo :] = 0.0
+        done = rows if window.top + rows < size[0] else rows + 2 * above
+        _write(outputs, _Window(window.top - above, -beside, done, band.shape[1]), band[:done])
+        band[: 2 * above] = band[rows:]
+        band[2 * above :] = 0.0
 
 
 def _windows(part: _Block, size: tuple[int, ...]) -> Iterator[_Window]:
@@ -619,11 +634,22 @@ def _windows(part: _Block, size: tuple[int, ...]) -> Iterator[_Window]:
             yield _Window(top, left, rows, columns)
 
 
-def _read(whole: np.ndarray, window: _Window, halo: int = 0) -> np.ndarray:
+def _ahead(made: Callable[[_Window], T], windows: Iterable[_Window]) -> Iterator[tuple[_Window, T]]:
+    """Yields windows with what is made of them, one behind: XLA computes the next meanwhile."""
+    tiles = ((window, made(window)) for window in windows)
+    waiting = next(tiles)
+    for following in tiles:
+        yield waiting
+        waiting = following
+    yield waiting
+
+
+def _read(whole: np.ndarray, window: _Window, halo: tuple[int, int] = (0, 0)) -> np.ndarray:
     """Returns a copy of a window of a map and a halo, with zeros beyond the map's border."""
-    rows, columns = window.rows + 2 * halo, window.columns + 2 * halo
+    above, beside = halo
+    rows, columns = window.rows + 2 * above, window.columns + 2 * beside
     values = np.zeros((rows, columns, whole.shape[2]), whole.dtype)
-    inside, outside = _overlap(whole, window.top - halo, window.left - halo, rows, columns)
+    inside, outside = _overlap(whole, window.top - above, window.left - beside, rows, columns)
     values[outside] = whole[inside]
     return values
 
@@ -749,16 +775,17 @@ def _convolve(part: _Block, params: Params, x: Features, layer: str) -> Features
     convolve = convolution(layer, part.structure.network, turned=own.get("turned"))
     features = convolve.apply({"params": own}, x)
     assert isinstance(features, jax.Array)
-    return _trim(features, 1)
+    return _trim(features, part.margin)
 
 
-def _trim(x: Features, margin: int) -> Features:
-    return x[margin : x.shape[0] - margin, margin : x.shape[1] - margin]
+def _trim(x: Features, margin: tuple[int, int]) -> Features:
+    above, beside = margin
+    return x[above : x.shape[0] - above, beside : x.shape[1] - beside]
 
 
-def _inside(x: Features, halo: int, window: _Window, size: tuple[int, int]) -> Features:
+def _inside(x: Features, halo: tuple[int, int], window: _Window, size: tuple[int, int]) -> Features:
     """Sets features to zero beyond the border of the picture."""
-    rows = window.top - halo + jnp.arange(x.shape[0])
-    columns = window.left - halo + jnp.arange(x.shape[1])
+    rows = window.top - halo[0] + jnp.arange(x.shape[0])
+    columns = window.left - halo[1] + jnp.arange(x.shape[1])
     inside = ((rows >= 0) & (rows < size[0]))[:, None] & ((columns >= 0) & (columns < size[1]))
     return jnp.where(inside[..., None], x, 0.0)
