@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from nstyle import huge_pages
+
 
 class NstyleError(Exception):
     """A mistake in the input, told in one line: the value, what is allowed, the nearest match.
@@ -25,6 +27,7 @@ class LineParser(argparse.ArgumentParser):
 
 def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on Ctrl-C."""
+    huge_pages.start_over_with_them(name)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 
 #: From the ground up: a module imports only from those above its own line.
 LAYERS = [
+    {"huge_pages"},
     {"errors"},
     {"layers", "files", "pages", "interrupts"},
     {"losses"},

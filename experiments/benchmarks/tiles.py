@@ -10,18 +10,21 @@ process of its own, as a process's peak never falls:
 - `ratio`: both in one process in turns, so that a busy machine troubles both alike; tiled over
   whole by the best of each, in seconds and in seconds of all cores.
 
-A size is not done whole where it is above `--whole-to` or the machine's memory. Prints a table, and
-writes it with the machine as JSON where `--json FILE` is given.
+A size is not done whole where it is above `--whole-to` or the machine's memory. Processes take
+their memory in large pages, as the command `nstyle` does (`nstyle.huge_pages`); with
+`--small-pages` each row comes once more without. Prints a table, and writes it with the machine as
+JSON where `--json FILE` is given.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle import tiles, weights
+from nstyle import huge_pages, tiles, weights
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.networks import turned
 from nstyle.objective import LossWeights, Problem, Structure, Targets
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--whole-to", type=int, default=2048, help="largest size done whole")
     parser.add_argument("--ratio-at", type=int, nargs="*", default=[1024], help="sizes of `ratio`")
     parser.add_argument("--rounds", type=int, default=2, help="timings, of which the best counts")
+    parser.add_argument("--small-pages", action="store_true", help="each row with these too")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -64,6 +68,7 @@ def main() -> None:
         print(f"no rows of PyTorch: {common.NEEDS_TORCH}")
         whole_kinds.remove("torch")
     rows = []
+    pages = {"large": huge_pages.ENVIRONMENT} | ({"small": {}} if options.small_pages else {})
     for size in options.sizes:
         shape = (size, size)
         tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
@@ -73,8 +78,10 @@ def main() -> None:
             kinds += whole_kinds
         else:
             print(f"{size} px is not done whole: that takes about {whole_bytes / 2**30:.1f} GiB")
-        for kind in kinds + ["ratio"] * (size in options.ratio_at):
-            row = {"kind": kind, "size": size} | measured(kind, size, tile, options.rounds)
+        kinds += ["ratio"] * (size in options.ratio_at)
+        for kind, (page, environment) in itertools.product(kinds, pages.items()):
+            row = {"kind": kind, "size": size, "pages": page}
+            row |= measured(kind, size, tile, options.rounds, environment)
             if kind not in whole_kinds:
                 row["tile"] = tile
             if kind == "tiled":
@@ -84,12 +91,16 @@ def main() -> None:
     common.write(options.json, {"rows": rows})
 
 
-def measured(kind: str, size: int, tile: int, rounds: int) -> dict[str, Any]:
-    """Returns a row, from a process of its own."""
+def measured(
+    kind: str, size: int, tile: int, rounds: int, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns a row, from a process of its own with more in its environment."""
     arguments = ["--row", kind, "--sizes", size, "--tile", tile, "--rounds", rounds]
     command = [sys.executable, __file__, *map(str, arguments)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output)
+    ran = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+    return json.loads(ran.stdout)
 
 
 def machine_bytes() -> int:
