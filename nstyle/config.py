@@ -194,6 +194,7 @@ class TrainConfig:
     width: int = MISSING
     blocks: int = MISSING
     upsampling: str = MISSING
+    border: str = MISSING
     upscale: int | None = MISSING
     seed: int = MISSING
     checkpoint_every: float = MISSING

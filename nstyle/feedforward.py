@@ -3,7 +3,7 @@
 Johnson, Alahi and Fei-Fei 2016 (arXiv 1603.08155): a convolution 9 x 9, two of stride 2, residual
 blocks, two upsamplings and a convolution 9 x 9; with instance normalisation (Ulyanov, Vedaldi and
 Lempitsky 2016, arXiv 1607.08022), whose scale and shift each style has of its own (Dumoulin, Shlens
-and Kudlur 2017, arXiv 1610.07629), and borders by reflection at every layer.
+and Kudlur 2017, arXiv 1610.07629), and borders by reflection or zeros at every layer.
 
 Where it does not paint but makes pictures larger (section 4.2 of Johnson et al.), nothing is made
 smaller before the residual blocks, and every upsampling by 2 is one more. The last layer, zero at
@@ -40,6 +40,10 @@ NetParams = Mapping[str, Mapping[str, Any]]
 #: 2016), `transposed` puts zeros between them, which makes a transposed convolution.
 UPSAMPLINGS = ("resize", "transposed")
 
+#: What lies beyond the border of every map, and the name that `numpy.pad` has for it: its
+#: reflection, or zeros as beyond the maps of the network that the losses see by.
+BORDERS = {"reflect": "reflect", "zeros": "constant"}
+
 #: How many times as large a network that does not paint makes pictures.
 UPSCALES = (4, 8)
 
@@ -61,6 +65,7 @@ class Architecture:
       styles: how many styles it paints; 1 where it enlarges, of no effect.
       upsampling: one of `UPSAMPLINGS`.
       upscale: one of `UPSCALES`; None where it paints.
+      border: a key of `BORDERS`.
 
     Raises:
       NstyleError: a value is out of its range.
@@ -71,9 +76,11 @@ class Architecture:
     styles: int = 1
     upsampling: str = "resize"
     upscale: int | None = None
+    border: str = "reflect"
 
     def __post_init__(self) -> None:
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        check_choice("border", self.border, BORDERS)
         if self.upscale not in (None, *UPSCALES):
             raise NstyleError(f"upscale: {self.upscale} is none of {UPSCALES}")
         for name, least in (("width", 1), ("blocks", 0), ("styles", 1)):
@@ -229,13 +236,14 @@ class TransformNet(nn.Module):
     ) -> Float[Array, "b h w 3"]:
         """Returns the pictures made; heights and widths are multiples of `Architecture.stride`."""
         x = block = 2.0 * images - 1.0
+        beyond = BORDERS[self.architecture.border]
         for layer in layers_of(self.architecture):
             if layer.opens:
                 block = x
             if layer.enlarged > 1:
                 x = _enlarged(x, layer.enlarged, self.architecture.upsampling)
             border = layer.kernel // 2
-            x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
+            x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode=beyond)
             x = convolution(layer, self.precision)(x)
             if layer.normalised:
                 norm = InstanceNorm(self.architecture.styles, name=f"{layer.name}_norm")

@@ -67,7 +67,7 @@ def paint_by_tiles(
     for layer in watch(layers_of(architecture)):
         if layer.opens:
             block = x
-        x = _convolved(x, layer, params[layer.name], architecture.upsampling, tile)
+        x = _convolved(x, layer, params[layer.name], architecture, tile)
         if layer.normalised:
             norm = params[f"{layer.name}_norm"]
             _normalise(x, *(mixture @ np.asarray(norm[name]) for name in ("scale", "shift")))
@@ -122,14 +122,14 @@ def sight(architecture: Architecture) -> int:
 
 
 def _convolved(
-    x: Map, layer: Layer, params: Mapping[str, Array], upsampling: str, tile: int
+    x: Map, layer: Layer, params: Mapping[str, Array], architecture: Architecture, tile: int
 ) -> Map:
     height, width = (length * layer.enlarged // layer.stride for length in x.shape[:2])
     convolved = np.empty((height, width, layer.channels), np.float32)
     edges = min(tile, height), min(tile, width)
     for top in _starts(height, edges[0]):
         for left in _starts(width, edges[1]):
-            window = _window(x, layer, (top, left), edges, upsampling)
+            window = _window(x, layer, (top, left), edges, architecture)
             convolved[top : top + edges[0], left : left + edges[1]] = _convolve(
                 layer, params, window
             )
@@ -142,24 +142,30 @@ def _starts(length: int, edge: int) -> Iterator[int]:
 
 
 def _window(
-    x: Map, layer: Layer, start: tuple[int, int], edges: tuple[int, int], upsampling: str
+    x: Map,
+    layer: Layer,
+    start: tuple[int, int],
+    edges: tuple[int, int],
+    architecture: Architecture,
 ) -> Map:
-    """Returns what a tile of a layer's output sees, its map enlarged and reflected at borders."""
-    rows, columns = (
-        _reflected(
-            np.arange(edge * layer.stride + layer.kernel - layer.stride)
-            + first * layer.stride
-            - layer.kernel // 2,
-            length * layer.enlarged,
-        )
-        for first, edge, length in zip(start, edges, x.shape[:2], strict=True)
-    )
+    """Returns what a tile of a layer's output sees: its map, enlarged and with its border."""
+    sides = [length * layer.enlarged for length in x.shape[:2]]
+    seen = [
+        np.arange(edge * layer.stride + layer.kernel - layer.stride)
+        + first * layer.stride
+        - layer.kernel // 2
+        for first, edge in zip(start, edges, strict=True)
+    ]
+    rows, columns = map(_reflected, seen, sides)
     source_rows, source_columns = rows // layer.enlarged, columns // layer.enlarged
     low, high = source_columns.min(), source_columns.max() + 1
     window = x[source_rows, low:high][:, source_columns - low]
-    if layer.enlarged > 1 and upsampling == "transposed":
+    if layer.enlarged > 1 and architecture.upsampling == "transposed":
         window[rows % layer.enlarged > 0] = 0
         window[:, columns % layer.enlarged > 0] = 0
+    if architecture.border == "zeros":
+        window[rows != seen[0]] = 0
+        window[:, columns != seen[1]] = 0
     return window
 
 

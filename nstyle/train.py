@@ -61,7 +61,7 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
                                           with scikit-image
              out=FOLDER                   the same command goes on with what is there
   effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
-  network    width=32 blocks=5 upsampling=resize | transposed
+  network    width=32 blocks=5 upsampling=resize | transposed border=reflect | zeros
              upscale=4 | 8                no style: it makes pictures so many times as large
   losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
 
@@ -181,6 +181,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         max(1, len(files)),
         training.upsampling,
         training.upscale,
+        training.border,
     )
     if training.upscale is not None:
         _check_upscale(training, losses)

@@ -75,7 +75,8 @@ def in_float64(architecture, params, image, mixture):
         stride = 2 if layer.name.startswith("down") else 1
         kernel = params[layer.name]["kernel"].astype(np.float64)
         edge = 9 if layer.name in ("first", "last") else 3
-        border = np.pad(x, ((edge // 2,) * 2, (edge // 2,) * 2, (0, 0)), mode="reflect")
+        beyond = "reflect" if architecture.border == "reflect" else "constant"
+        border = np.pad(x, ((edge // 2,) * 2, (edge // 2,) * 2, (0, 0)), mode=beyond)
         x = sum(
             border[i : i + x.shape[0] : stride, j : j + x.shape[1] : stride] @ kernel[i, j]
             for i in range(edge)
@@ -95,8 +96,9 @@ def in_float64(architecture, params, image, mixture):
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 @pytest.mark.parametrize("upscale", [None, 4])
-def test_the_network_is_that_of_the_papers_whole_and_by_tiles(upsampling, upscale, random):
-    architecture = Architecture(2, 1, 2, upsampling, upscale)
+@pytest.mark.parametrize("border", ["reflect", "zeros"])
+def test_the_network_is_that_of_the_papers_whole_and_by_tiles(border, upscale, upsampling, random):
+    architecture = Architecture(2, 1, 2, upsampling, upscale, border)
     params = network(architecture, random)
     image = random.random((20, 28, 3)).astype(np.float32)
     mixture = np.array([0.3, 0.7], np.float32)
@@ -170,6 +172,7 @@ def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
     [
         ({"width": 0}, "width: 0 is less than 1"),
         ({"upsampling": "resise"}, "did you mean 'resize'"),
+        ({"border": "zero"}, "did you mean 'zeros'"),
         ({"upscale": 2}, r"upscale: 2 is none of \(4, 8\)"),
     ],
 )
