@@ -698,7 +698,7 @@ def _forward_tile(
     pooled = None
     if part.pools:
         pooled, pull = jax.vjp(part.pool, x)
-        if part.gated:
+        if part.gated and part.structure.pooling == "max":
             active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
         return _Sums(grams, totals, {}), _Maps(kept, {}, pooled)
@@ -730,17 +730,22 @@ def _backward_tile(
     if pooled is None:
         return pull((cotangents, jnp.zeros_like(x)))[0]
 
+    if not part.gated:
+        _, pull_pool = jax.vjp(part.pool, x)
+        return pull((cotangents, pull_pool(pooled)[0]))[0]
+
     def rest(x: Features) -> Features:
         for layer in part.gated:
             gate = jnp.unpackbits(gates[layer], axis=-1)
             x = _convolve(part, params, x, layer) * gate
-        if part.gated and part.structure.pooling == "max":
-            # The gate lets one of four values through, their maximum: their sum is left to take.
-            return 4.0 * pool(x, part.structure.network, "avg")
-        return part.pool(x)
+        return x
 
+    # Of four values maximum pooling takes one, which its gate alone lets through, and the mean a
+    # quarter of each: less work than the derivative of a pool of any windows.
+    share = 1.0 if part.structure.pooling == "max" else 0.25
+    spread = share * jnp.repeat(jnp.repeat(pooled, 2, axis=0), 2, axis=1)
     _, pull_rest = jax.vjp(rest, x)
-    return pull((cotangents, pull_rest(pooled)[0]))[0]
+    return pull((cotangents, pull_rest(spread)[0]))[0]
 
 
 def _recompute(
