@@ -695,11 +695,10 @@ def _forward_tile(
     for layer in part.gated:
         x = _layer(part, params, x, layer, window, size)
         active[layer] = _trim(x, part.beyond(layer)) > 0
-    pooled = None
-    if part.pools:
-        pooled, pull = jax.vjp(part.pool, x)
-        if part.gated and part.structure.pooling == "max":
-            active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
+    pooled = part.pool(x) if part.pools else None
+    if pooled is not None and part.gated and part.structure.pooling == "max":
+        _, pull = jax.vjp(part.pool, x)
+        active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
         return _Sums(grams, totals, {}), _Maps(kept, {}, pooled)
     squares = {layer: jnp.sum(jnp.square(f - content[layer])) for layer, f in kept.items()}
@@ -727,12 +726,6 @@ def _backward_tile(
             cotangents[layer] += matrix_product(f, slopes.gram[layer]) + slopes.shift[layer]
         if layer in slopes.square:
             cotangents[layer] += slopes.square[layer] * (f - content[layer])
-    if pooled is None:
-        return pull((cotangents, jnp.zeros_like(x)))[0]
-
-    if not part.gated:
-        _, pull_pool = jax.vjp(part.pool, x)
-        return pull((cotangents, pull_pool(pooled)[0]))[0]
 
     def rest(x: Features) -> Features:
         for layer in part.gated:
@@ -740,12 +733,17 @@ def _backward_tile(
             x = _convolve(part, params, x, layer) * gate
         return x
 
-    # Of four values maximum pooling takes one, which its gate alone lets through, and the mean a
-    # quarter of each: less work than the derivative of a pool of any windows.
-    share = 1.0 if part.structure.pooling == "max" else 0.25
-    spread = share * jnp.repeat(jnp.repeat(pooled, 2, axis=0), 2, axis=1)
-    _, pull_rest = jax.vjp(rest, x)
-    return pull((cotangents, pull_rest(spread)[0]))[0]
+    if pooled is None:
+        of_x = jnp.zeros_like(x)
+    elif part.gated:
+        # Of four values maximum pooling takes one, which its gate alone lets through, and the mean
+        # a quarter of each: less work than the derivative of a pool of any windows.
+        share = 1.0 if part.structure.pooling == "max" else 0.25
+        spread = share * jnp.repeat(jnp.repeat(pooled, 2, axis=0), 2, axis=1)
+        (of_x,) = jax.vjp(rest, x)[1](spread)
+    else:
+        (of_x,) = jax.vjp(part.pool, x)[1](pooled)
+    return pull((cotangents, of_x))[0]
 
 
 def _recompute(

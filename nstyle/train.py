@@ -176,12 +176,12 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     if not files and training.upscale is None:
         raise NstyleError("style: no picture given; add style=FILE")
     architecture = Architecture(
-        training.width,
-        training.blocks,
-        max(1, len(files)),
-        training.upsampling,
-        training.upscale,
-        training.border,
+        width=training.width,
+        blocks=training.blocks,
+        styles=max(1, len(files)),
+        upsampling=training.upsampling,
+        upscale=training.upscale,
+        border=training.border,
     )
     if training.upscale is not None:
         _check_upscale(training, losses)
