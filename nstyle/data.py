@@ -5,9 +5,10 @@ goes on sees what it would have seen. Files are decoded by several threads ahead
 that cannot be read is replaced by the next that can, and counted.
 """
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,22 +16,30 @@ from typing import Any
 import numpy as np
 
 from nstyle import images
+from nstyle.dead_leaves import dead_leaves
 from nstyle.errors import NstyleError
 from nstyle.sources import SUFFIXES, Source, folder, source_of
 
-#: Photographs of scikit-image, which need no download; `chelsea.png` is held out.
+#: Pictures of scikit-image, which need no download; `chelsea.png` is held out.
 SHIPPED = (
     "astronaut.png",
     "brick.png",
     "camera.png",
+    "cell.png",
+    "clock_motion.png",
     "coffee.png",
+    "color.png",
     "grass.png",
     "gravel.png",
+    "horse.png",
     "hubble_deep_field.jpg",
     "ihc.png",
+    "moon.png",
     "motorcycle_left.png",
+    "page.png",
     "retina.jpg",
     "rocket.jpg",
+    "text.png",
 )
 SHIPPED_HELD_OUT = ("chelsea.png",)
 
@@ -40,10 +49,16 @@ _HELD_OUT_EVERY, _MOST_HELD_OUT = 20, 8
 #: Short side of a picture before a piece is cut out, in edges of the piece: from 1 to this.
 _LARGEST_SCALE = {False: 1.5, True: 2.5}
 
+#: Share of the pieces that are dead leaves where pictures are few.
+_DEAD_LEAVES = 0.4
+
 _THREADS, _BATCHES_AHEAD = 4, 8
 
 #: How often the files are gone through at most; without end, grain counts beyond 64 bits.
 _ROUNDS = 10**9
+
+#: Returns a picture of a name with a short side of so many pixels; None where it cannot be read.
+_Reader = Callable[[str, int], np.ndarray | None]
 
 
 @dataclass
@@ -55,8 +70,8 @@ class Pictures:
       source: where they lie.
       files: names of those to learn from.
       held_out: of those never learnt from.
-      few: whether they are so few that pieces are also cut from larger scales, and their colour
-        channels exchanged.
+      few: whether they are so few that pieces are also cut from larger scales, their colour
+        channels exchanged, and some pieces are dead leaves.
       unreadable: names of those that turned out not to be readable, so far.
     """
 
@@ -85,8 +100,8 @@ def pictures_of(path: str | None) -> Pictures:
         import skimage.data
 
         return Pictures(
-            f"{len(SHIPPED)} photographs that come with scikit-image, with their scales and colour"
-            " channels varied",
+            f"{len(SHIPPED)} pictures that come with scikit-image, with their scales and colour"
+            " channels varied, and dead leaves drawn at random",
             folder(Path(skimage.data.__file__).parent),
             SHIPPED,
             SHIPPED_HELD_OUT,
@@ -128,8 +143,17 @@ def batches(
             "images: the package grain is missing; pip install 'nstyle[train]'"
         ) from error
 
+    read: _Reader = functools.partial(_read, pictures)
+    if pictures.few:  # each is decoded once, at the largest scale
+        largest = round(_LARGEST_SCALE[True] * size)
+        read = functools.partial(
+            _scaled, functools.cache(functools.partial(read, short_side=largest))
+        )
+
     def piece(index: int, random: np.random.Generator) -> np.ndarray:
-        return _piece(pictures, int(index), size, random)
+        if pictures.few and random.random() < _DEAD_LEAVES:
+            return _eight_bit(dead_leaves(size, random))
+        return _piece(pictures, read, int(index), size, random)
 
     order: Any = grain.MapDataset.source(range(len(pictures.files))).seed(seed)
     endless = order.shuffle().repeat(_ROUNDS).random_map(piece).batch(batch_size)
@@ -137,22 +161,26 @@ def batches(
     return iter(endless[first:].to_iter_dataset(options))
 
 
-def _piece(pictures: Pictures, index: int, size: int, random: np.random.Generator) -> np.ndarray:
+def _piece(
+    pictures: Pictures, read: _Reader, index: int, size: int, random: np.random.Generator
+) -> np.ndarray:
     scale = random.uniform(1.0, _LARGEST_SCALE[pictures.few])
     place, mirrored = random.uniform(size=2), random.random() < 0.5
     channels = random.permutation(3) if pictures.few else np.arange(3)
-    picture = _readable(pictures, index, round(scale * size))
+    picture = _readable(pictures, read, index, round(scale * size))
     top, left = (place * (np.array(picture.shape[:2]) - size + 1)).astype(int)
     cut = picture[top : top + size, left : left + size, channels]
-    return np.round(255 * (cut[:, ::-1] if mirrored else cut)).astype(np.uint8)
+    return _eight_bit(cut[:, ::-1] if mirrored else cut)
 
 
-def _readable(pictures: Pictures, index: int, short_side: int) -> np.ndarray:
+def _eight_bit(picture: np.ndarray) -> np.ndarray:
+    return np.round(255 * picture).astype(np.uint8)
+
+
+def _readable(pictures: Pictures, read: _Reader, index: int, short_side: int) -> np.ndarray:
     """Returns the first picture from `index` on that can be read."""
     for offset in range(len(pictures.files)):
-        picture = _read(
-            pictures, pictures.files[(index + offset) % len(pictures.files)], short_side
-        )
+        picture = read(pictures.files[(index + offset) % len(pictures.files)], short_side)
         if picture is not None:
             return picture
     raise NstyleError(f"images: none of the {len(pictures.files)} files can be read")
@@ -166,6 +194,17 @@ def _read(pictures: Pictures, name: str, short_side: int) -> np.ndarray | None:
     except (NstyleError, OSError):
         pictures.unreadable.add(name)
         return None
+
+
+def _scaled(
+    kept: Callable[[str], np.ndarray | None], name: str, short_side: int
+) -> np.ndarray | None:
+    """Returns a smaller copy of a picture that is kept; None where it cannot be read."""
+    picture = kept(name)
+    if picture is None:
+        return None
+    height, width = picture.shape[:2]
+    return images.resize(picture, *images.scaled_size(width, height, short_side, "short"))
 
 
 def held_out(pictures: Pictures, size: int) -> np.ndarray:

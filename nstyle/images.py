@@ -242,6 +242,24 @@ def area_average(plane: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(scaled, np.float32)
 
 
+def drawn(outlines: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns which of some filled polygons shows at each pixel, later ones above.
+
+    Args:
+      outlines: x and y of every corner in pixels, (polygons, corners, 2).
+      width: of the picture.
+      height: of the picture.
+
+    Returns:
+      An int32 array (height, width): 0 where there is none, 1 for the first polygon.
+    """
+    picture = Image.new("I", (width, height))
+    draw = ImageDraw.Draw(picture)
+    for number, outline in enumerate(outlines, start=1):
+        draw.polygon(outline.ravel().tolist(), fill=number)
+    return np.asarray(picture)
+
+
 def dimensions(path: str | Path) -> tuple[int, int]:
     """Returns the height and width of a picture as it is read, from the head of its file."""
     with Image.open(Path(path).expanduser()) as image:

@@ -202,6 +202,26 @@ def test_the_small_set_is_named_as_what_it_is():
     assert not set(pictures.files) & set(pictures.held_out)
 
 
+def test_the_small_set_is_decoded_once_and_two_of_five_pieces_are_dead_leaves(monkeypatch):
+    monkeypatch.setattr(data, "dead_leaves", lambda size, _: np.full((size, size, 3), 0.5))
+    pictures = data.pictures_of(None)
+    opened, original = [], pictures.source.open
+
+    def noted(name):
+        opened.append(name)
+        return original(name)
+
+    pictures.source = pictures.source._replace(open=noted)
+    batches = data.batches(pictures, 16, 100, seed=3)
+    pieces = np.concatenate([next(batches) for _ in range(4)])
+    leaves = (pieces == 128).all(axis=(1, 2, 3)).sum()
+    assert 120 < leaves < 200  # four standard deviations of a binomial
+    assert set(opened) == set(pictures.files)
+    # Grain decodes ahead with four threads: two may want one picture at a time.
+    assert len(opened) <= 4 * len(pictures.files)
+    assert (pieces[:, ::2] != pieces[:, 1::2]).any()
+
+
 def interrupt_after_two_steps(composed, monkeypatch):
     """Trains until an interrupt between the third step and its row."""
     append = runs.Trace.append
