@@ -143,12 +143,7 @@ def batches(
             "images: the package grain is missing; pip install 'nstyle[train]'"
         ) from error
 
-    read: _Reader = functools.partial(_read, pictures)
-    if pictures.few:  # each is decoded once, at the largest scale
-        largest = round(_LARGEST_SCALE[True] * size)
-        read = functools.partial(
-            _scaled, functools.cache(functools.partial(read, short_side=largest))
-        )
+    read = _reader(pictures, size)
 
     def piece(index: int, random: np.random.Generator) -> np.ndarray:
         if pictures.few and random.random() < _DEAD_LEAVES:
@@ -186,6 +181,23 @@ def _readable(pictures: Pictures, read: _Reader, index: int, short_side: int) ->
     raise NstyleError(f"images: none of the {len(pictures.files)} files can be read")
 
 
+def _reader(pictures: Pictures, size: int) -> _Reader:
+    """Returns what reads the pictures for pieces of a size; few are decoded once, and kept."""
+    if not pictures.few:
+        return functools.partial(_read, pictures)
+    largest = round(_LARGEST_SCALE[pictures.few] * size)
+    kept = functools.cache(lambda name: _read(pictures, name, largest))
+
+    def scaled(name: str, short_side: int) -> np.ndarray | None:
+        picture = kept(name)
+        if picture is None:
+            return None
+        height, width = picture.shape[:2]
+        return images.resize(picture, *images.scaled_size(width, height, short_side, "short"))
+
+    return scaled
+
+
 def _read(pictures: Pictures, name: str, short_side: int) -> np.ndarray | None:
     """Returns a picture, or None, and counts it, where it cannot be read."""
     try:
@@ -194,17 +206,6 @@ def _read(pictures: Pictures, name: str, short_side: int) -> np.ndarray | None:
     except (NstyleError, OSError):
         pictures.unreadable.add(name)
         return None
-
-
-def _scaled(
-    kept: Callable[[str], np.ndarray | None], name: str, short_side: int
-) -> np.ndarray | None:
-    """Returns a smaller copy of a picture that is kept; None where it cannot be read."""
-    picture = kept(name)
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    return images.resize(picture, *images.scaled_size(width, height, short_side, "short"))
 
 
 def held_out(pictures: Pictures, size: int) -> np.ndarray:
