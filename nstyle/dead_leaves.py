@@ -48,7 +48,8 @@ def dead_leaves(size: int, random: np.random.Generator) -> np.ndarray:
     grains = random.uniform(0, random.uniform(0, _GRAIN), _LEAVES + 1)
     shade = np.sum(slopes[which] * beside, axis=-1)
     shade += grains[which] * random.standard_normal((size, size))
-    return np.float32(np.clip(_colours(random)[which] + shade[..., None], 0, 1))
+    picture = _colours(random)[which] + shade[..., None]
+    return np.clip(picture, 0, 1).astype(np.float32)
 
 
 def _colours(random: np.random.Generator) -> np.ndarray:
