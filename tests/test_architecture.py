@@ -15,7 +15,7 @@ LAYERS = [
     {"losses"},
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour", "sources", "resolution"},
-    {"objective", "scores", "guidance", "feedforward"},
+    {"objective", "scores", "guidance", "feedforward", "dead_leaves"},
     {"solver", "grouping", "tiles", "feedforward_tiles", "training"},
     {"batch", "models", "data"},
     {"transfer", "rescaling"},
