@@ -17,15 +17,15 @@ pooling, whose slope is of the features: there all of a block's are computed aga
 A tile reads zeros beyond the border, and every layer's features are set to zero there, which is
 what the padding of a convolution over the whole picture amounts to. So all tiles of a block have
 one shape and run one program; a side as long as the map's has no halo. Python drives the tiles, as
-XLA on the CPU runs a convolution inside a loop several times slower than outside, and copies one
-while the next is computed.
+XLA on the CPU runs a convolution inside a loop several times slower than outside; one after
+another, as what it copies meanwhile takes a core from XLA, and a tile ahead takes memory.
 """
 
 import bisect
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -543,12 +543,10 @@ def _forward(
     own = jax.tree.map(jnp.asarray, part.own(params))
     sums, maps = _blank(part, size, for_targets=content is None)
 
-    def made(window: _Window) -> tuple[_Sums, _Maps]:
+    for window in _windows(part, size):
         targets = content if content is None else _read_all(part.own(content), window)
-        return _forward_tile(part, own, _read(inputs, window, part.halo), window, size, targets)
-
-    for window, tile in _ahead(made, _windows(part, size)):
-        tile_sums, tile_maps = jax.device_get(tile)
+        crop = _read(inputs, window, part.halo)
+        tile_sums, tile_maps = jax.device_get(_forward_tile(part, own, crop, window, size, targets))
         sums = jax.tree.map(np.add, sums, tile_sums)
         for layer, whole in maps.features.items():
             _write(whole, window, tile_maps.features[layer])
@@ -601,8 +599,10 @@ def _backward(
     own = jax.tree.map(jnp.asarray, part.own(params))
     own_slopes = _Slopes(*map(part.own, slopes))
 
-    def made(window: _Window) -> Features:
-        return _backward_tile(
+    channels = inputs.shape[2]
+    band = np.zeros((rows + 2 * above, size[1] + columns + 2 * beside, channels), np.float32)
+    for window in _windows(part, size):
+        cotangent = _backward_tile(
             part,
             own,
             _read(inputs, window, part.halo),
@@ -613,10 +613,6 @@ def _backward(
             {layer: _read(gate, window, part.beyond(layer)) for layer, gate in gates.items()},
             None if pooled is None else _read(pooled, window.halved()),
         )
-
-    channels = inputs.shape[2]
-    band = np.zeros((rows + 2 * above, size[1] + columns + 2 * beside, channels), np.float32)
-    for window, cotangent in _ahead(made, _windows(part, size)):
         band[:, window.left : window.left + columns + 2 * beside] += np.asarray(cotangent)
         if window.left + columns < size[1]:
             continue
@@ -632,16 +628,6 @@ def _windows(part: _Block, size: tuple[int, ...]) -> Iterator[_Window]:
     for top in range(0, size[0], rows):
         for left in range(0, size[1], columns):
             yield _Window(top, left, rows, columns)
-
-
-def _ahead(made: Callable[[_Window], T], windows: Iterable[_Window]) -> Iterator[tuple[_Window, T]]:
-    """Yields windows with what is made of them, one behind: XLA computes the next meanwhile."""
-    tiles = ((window, made(window)) for window in windows)
-    waiting = next(tiles)
-    for following in tiles:
-        yield waiting
-        waiting = following
-    yield waiting
 
 
 def _read(whole: np.ndarray, window: _Window, halo: tuple[int, int] = (0, 0)) -> np.ndarray:
