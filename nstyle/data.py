@@ -147,8 +147,10 @@ def batches(
 
     def piece(index: int, random: np.random.Generator) -> np.ndarray:
         if pictures.few and random.random() < _DEAD_LEAVES:
-            return _eight_bit(dead_leaves(size, random))
-        return _piece(pictures, read, int(index), size, random)
+            made = dead_leaves(size, random)
+        else:
+            made = _cut(pictures, read, int(index), size, random)
+        return np.round(255 * made).astype(np.uint8)
 
     order: Any = grain.MapDataset.source(range(len(pictures.files))).seed(seed)
     endless = order.shuffle().repeat(_ROUNDS).random_map(piece).batch(batch_size)
@@ -156,7 +158,7 @@ def batches(
     return iter(endless[first:].to_iter_dataset(options))
 
 
-def _piece(
+def _cut(
     pictures: Pictures, read: _Reader, index: int, size: int, random: np.random.Generator
 ) -> np.ndarray:
     scale = random.uniform(1.0, _LARGEST_SCALE[pictures.few])
@@ -165,11 +167,7 @@ def _piece(
     picture = _readable(pictures, read, index, round(scale * size))
     top, left = (place * (np.array(picture.shape[:2]) - size + 1)).astype(int)
     cut = picture[top : top + size, left : left + size, channels]
-    return _eight_bit(cut[:, ::-1] if mirrored else cut)
-
-
-def _eight_bit(picture: np.ndarray) -> np.ndarray:
-    return np.round(255 * picture).astype(np.uint8)
+    return cut[:, ::-1] if mirrored else cut
 
 
 def _readable(pictures: Pictures, read: _Reader, index: int, short_side: int) -> np.ndarray:
