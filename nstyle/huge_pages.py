@@ -1,17 +1,22 @@
-"""Memory in pages of 2 MB, where Linux gives them to those who ask.
+"""Memory in pages of 2 MB where Linux gives them to those who ask, and kept once it is there.
 
-XLA on the CPU takes fresh memory for every evaluation, and the kernel maps it a page at a time:
-with pages of 2 MB instead of 4 kB an evaluation takes some 5 % less time, one by tiles 8 to 12 %
-(`experiments/benchmarks/tiles.py --small-pages`). glibc asks for them from version 2.35 on, if it
-is told so before the program starts.
+XLA on the CPU takes fresh memory for every evaluation, and the kernel maps and zeroes it a page at
+a time, by tiles for every tile anew. Pages of 2 MB instead of 4 kB take some 5 % off the time of an
+evaluation, 8 to 12 % by tiles, and keeping what one program leaves for the next another 9 % by
+tiles (`experiments/benchmarks/tiles.py --small-pages` measures without both). glibc does so from
+version 2.35 on, if it is told so before the program starts.
 """
 
 import os
 import sys
 from pathlib import Path
 
-#: What tells glibc to ask for them.
-ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+#: What tells glibc to ask for them, and to keep blocks of up to 100 MB, 200 MB in all. A single
+#: arena, as those that threads have of their own keep no block above 64 MB.
+ENVIRONMENT = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
+    ":glibc.malloc.mmap_threshold=100000000:glibc.malloc.trim_threshold=200000000"
+}
 
 #: Where Linux says whether it gives them to all, to those who ask, or to nobody.
 _MODES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nstyle import huge_pages
+
 PROGRAM = """
 import os, sys
 from pathlib import Path
@@ -15,7 +17,7 @@ huge_pages._MODES = Path(sys.argv[1])
 huge_pages.start_over_with_them("nstyle")
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[2:])
 """
-ASKED = "glibc.malloc.hugetlb=1"
+ASKED = huge_pages.ENVIRONMENT["GLIBC_TUNABLES"]
 ON_REQUEST, ALWAYS = "always [madvise] never", "[always] madvise never"
 
 

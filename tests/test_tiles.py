@@ -6,6 +6,7 @@ terms are weighted to be 1 at the tested picture, so that each has its part in t
 
 import dataclasses
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_networks import random_vgg19
 
-from nstyle import tiles
+from nstyle import huge_pages, tiles
 from nstyle.config import compose
 from nstyle.content_losses import Contextual
 from nstyle.errors import NstyleError
@@ -280,8 +281,9 @@ status = dict(line.split(":") for line in Path("/proc/self/status").read_text().
 peak = 1024 * int(status["VmHWM"].removesuffix("kB"))
 print(peak, tiles.estimate(structure, image.shape, {tile}))
 """
+    command, environment = [sys.executable, "-c", program], os.environ | huge_pages.ENVIRONMENT
     output = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        command, env=environment, check=True, capture_output=True, text=True
     ).stdout
     peak, estimated = map(int, output.split())
     assert 0.5 < peak / estimated < 1.1

@@ -8,7 +8,8 @@ process of its own, as a process's peak never falls:
 - `tiled`, `whole` and `torch` (whole, channels last): peak memory and the time of one evaluation,
   targets and compilation apart; every process has imported JAX, that of `torch` PyTorch besides;
 - `ratio`: both in one process in turns, so that a busy machine troubles both alike; tiled over
-  whole by the best of each, in seconds and in seconds of all cores.
+  whole by the best of each, in seconds a pixel and in seconds of all cores a pixel. Above 1024
+  pixels what is done whole is a picture of that size.
 
 A size is not done whole where it is above `--whole-to` or the machine's memory. Processes take
 their memory in large pages, as the command `nstyle` does (`nstyle.huge_pages`); with
@@ -45,6 +46,9 @@ LOSS_WEIGHTS = LossWeights(
 )
 STYLE_SIZE = 512
 
+#: Size done whole that larger ones by tiles are compared with.
+WHOLE_SIZE = 1024
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,7 +56,9 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=4.0, help="GiB that decides the tile")
     parser.add_argument("--tile", type=int, help="instead of the tile that the budget decides")
     parser.add_argument("--whole-to", type=int, default=2048, help="largest size done whole")
-    parser.add_argument("--ratio-at", type=int, nargs="*", default=[1024], help="sizes of `ratio`")
+    parser.add_argument(
+        "--ratio-at", type=int, nargs="*", default=[1024, 4096], help="sizes of `ratio`"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="timings, of which the best counts")
     parser.add_argument("--small-pages", action="store_true", help="each row with these too")
     parser.add_argument("--json", type=Path)
@@ -173,9 +179,21 @@ def peak_kib() -> int:
 
 def ratio_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
     image, problem = problem_of(size, tile)
-    both = [lambda: tiles.value_and_grad(STRUCTURE, image, problem, tile), whole(image, problem)]
-    times = np.array([[timed(evaluation) for evaluation in both] for _ in range(rounds + 1)])
-    best = times[1:].min(axis=0)
+    whole_size = min(size, WHOLE_SIZE)
+    both = [
+        lambda: tiles.value_and_grad(STRUCTURE, image, problem, tile),
+        whole(*problem_of(whole_size, tile)),
+    ]
+    # The first after the other pays for memory that the other gave back to the system.
+    repeats = 4 if size == whole_size else 1, 4
+    turns = [
+        [
+            np.min([timed(each) for _ in range(n)], axis=0)
+            for each, n in zip(both, repeats, strict=True)
+        ]
+        for _ in range(rounds + 1)
+    ]
+    best = np.array(turns[1:]).min(axis=0) / np.array([[size], [whole_size]]) ** 2
     ratio = best[0] / best[1]
     return {"seconds_ratio": round(ratio[0], 3), "core_seconds_ratio": round(ratio[1], 3)}
 
