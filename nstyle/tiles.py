@@ -74,9 +74,11 @@ TILED_NETWORKS = ("vgg16", "vgg19")
 #: Edges of tiles to choose from. Larger ones are no faster, smaller ones overlap by more.
 TILES = (512, 384, 256, 192, 128, 96, 64)
 
-#: Memory of Python, JAX, its compiler, the weights of a network and what glibc keeps for the next
-#: tile (`huge_pages`), measured on x86 Linux.
-PROGRAM_BYTES = 760 * 2**20
+#: Memory of Python, JAX, its compiler and the weights of a network, measured on x86 Linux.
+PROGRAM_BYTES = 700 * 2**20
+
+#: What glibc keeps of a tile's memory for the next one (`huge_pages`), at most, measured.
+KEPT_BYTES = 60 * 2**20
 
 #: Copies of a tile's features that exist at a time, measured: inputs, outputs, XLA's temporaries.
 TILE_COPIES = 8
@@ -360,8 +362,8 @@ def estimate(structure: Structure, shape: tuple[int, ...], tile: int) -> int:
       `Structure()` 12, 120 and 17 bytes a pixel); the picture and its gradient beside the first
       block's maps (at the end of the backward pass); and eight pictures (total variation);
     - a twentieth of both for what the allocator cannot use again, `HEADROOM`;
-    - the tile at work: `TILE_COPIES` times the features of the largest one, and the band of rows
-      that its row of tiles adds its cotangents to.
+    - the tile at work: `TILE_COPIES` times the features of the largest one, what is kept of that
+      for the next one, and the band of rows that its row of tiles adds its cotangents to.
 
     The caller's other arrays, such as the picture that the content targets are of, come on top.
 
@@ -398,7 +400,8 @@ def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     inputs = kernel_shape(part.layers[0], part.structure.network)[2]
     band = 4 * inputs * rows * (part.extent(shape)[1] + columns)
     copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
-    return copies * 4 * part.channels * rows * columns + band
+    features = copies * 4 * part.channels * rows * columns
+    return features + min(KEPT_BYTES, features) + band
 
 
 def tile_for(structure: Structure, shape: tuple[int, ...], budget: int) -> int:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from nstyle import huge_pages
-
 PROGRAM = """
 import os, sys
 from pathlib import Path
@@ -17,7 +15,10 @@ huge_pages._MODES = Path(sys.argv[1])
 huge_pages.start_over_with_them("nstyle")
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[2:])
 """
-ASKED = huge_pages.ENVIRONMENT["GLIBC_TUNABLES"]
+ASKED = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
+    ":glibc.malloc.mmap_threshold=100000000:glibc.malloc.trim_threshold=200000000"
+)
 ON_REQUEST, ALWAYS = "always [madvise] never", "[always] madvise never"
 
 

@@ -54,7 +54,7 @@ def test_memory_decides_on_tiles(small, monkeypatch):
     assert tiles["20GiB"] is None
     assert tiles["2.5GiB"] <= tiles["3.25GiB"]
     with pytest.raises(NstyleError, match="more than the .* allowed; at most .* the run's other"):
-        plan(compose(**large, memory="1.8GiB"))
+        plan(compose(**large, memory="1.7GiB"))
 
 
 def test_memory_decides_on_the_history(small, monkeypatch):

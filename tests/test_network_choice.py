@@ -116,7 +116,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(settings, line, planned):
 
 
 def test_memory_takes_alexnet_whole_where_that_fits(planned):
-    assert planned(recipe="alexnet", memory="1.25GiB").sizes[-1].tile is None
+    assert planned(recipe="alexnet", memory="1GiB").sizes[-1].tile is None
     with pytest.raises(NstyleError, match="network: memory and tile work with vgg16 and vgg19"):
         planned(recipe="alexnet", memory="100MiB")
 
