@@ -18,6 +18,7 @@ JSON where `--json FILE` is given.
 """
 
 import argparse
+import functools
 import importlib.util
 import itertools
 import json
@@ -164,10 +165,11 @@ def whole(image: np.ndarray, problem: Problem) -> Callable[[], Any]:
 
 def one(evaluation: Callable[[], Any], size: int, rounds: int) -> dict[str, Any]:
     """Returns the peak memory and the best time of an evaluation, the first (compiling) apart."""
-    seconds = [timed(evaluation)[0] for _ in range(rounds + 1)]
+    timed(evaluation)
+    seconds, _ = best_of(evaluation, rounds)
     return {
         "peak_gib": round(peak_kib() / 2**20, 2),
-        "seconds_per_megapixel": round(min(seconds[1:]) * 1e6 / size**2, 2),
+        "seconds_per_megapixel": round(seconds * 1e6 / size**2, 2),
     }
 
 
@@ -180,22 +182,19 @@ def peak_kib() -> int:
 def ratio_row(size: int, tile: int, rounds: int) -> dict[str, Any]:
     image, problem = problem_of(size, tile)
     whole_size = min(size, WHOLE_SIZE)
-    both = [
-        lambda: tiles.value_and_grad(STRUCTURE, image, problem, tile),
-        whole(*problem_of(whole_size, tile)),
-    ]
+    same = size == whole_size
+    by_tiles = functools.partial(tiles.value_and_grad, STRUCTURE, image, problem, tile)
+    of_whole = whole(*((image, problem) if same else problem_of(whole_size, tile)))
     # The first after the other pays for memory that the other gave back to the system.
-    repeats = 4 if size == whole_size else 1, 4
-    turns = [
-        [
-            np.min([timed(each) for _ in range(n)], axis=0)
-            for each, n in zip(both, repeats, strict=True)
-        ]
-        for _ in range(rounds + 1)
-    ]
-    best = np.array(turns[1:]).min(axis=0) / np.array([[size], [whole_size]]) ** 2
+    turns = [[best_of(by_tiles, 4 if same else 1), best_of(of_whole, 4)] for _ in range(rounds + 1)]
+    best = np.min(turns[1:], axis=0) / np.array([[size], [whole_size]]) ** 2
     ratio = best[0] / best[1]
     return {"seconds_ratio": round(ratio[0], 3), "core_seconds_ratio": round(ratio[1], 3)}
+
+
+def best_of(evaluation: Callable[[], Any], times: int) -> np.ndarray:
+    """Returns the least seconds of so many evaluations, and the least of all cores."""
+    return np.min([timed(evaluation) for _ in range(times)], axis=0)
 
 
 def timed(evaluation: Callable[[], Any]) -> tuple[float, float]:
