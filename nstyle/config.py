@@ -99,11 +99,10 @@ class NoSmoothingConfig:
 
 @dataclass
 class SwagConfig:
-    """See `losses.softmax_smoothing`; what the weights of content and style are multiplied by."""
+    """See `losses.softmax_smoothing`."""
 
     name: str = "swag"
     temperature: float = MISSING
-    scale: float = MISSING
 
 
 @dataclass
@@ -146,10 +145,12 @@ class Config:
     pooling: str = MISSING
     pooling_scale: float | None = MISSING
     precision: str = MISSING
+    padding: str = MISSING
     rescale: bool = MISSING
     tuned_network: str | None = MISSING
     tuned_pixels: str | None = MISSING
 
+    balance: bool = MISSING
     content_layers: list[str] = field(default_factory=list)
     content_layer_weights: list[float] | None = MISSING
     content_weight: float = MISSING
@@ -214,8 +215,10 @@ LOSS_KEYS = (
     "pooling",
     "pooling_scale",
     "precision",
+    "padding",
     "rescale",
     "smoothing",
+    "balance",
     "content_layers",
     "content_layer_weights",
     "content_weight",
@@ -234,11 +237,9 @@ LOSS_KEYS = (
 
 
 def _loss_schema(name: str, loss: type) -> type:
-    """Returns the schema of a loss: its options, and what its weight is multiplied by."""
+    """Returns the schema of a loss: its options."""
     options = [(option.name, option.type, MISSING) for option in fields(loss)]
-    return make_dataclass(
-        f"{loss.__name__}Config", [("name", str, name), ("scale", float, MISSING), *options]
-    )
+    return make_dataclass(f"{loss.__name__}Config", [("name", str, name), *options])
 
 
 #: By config group and name.
@@ -250,7 +251,6 @@ _SCHEMAS: dict[str, Mapping[str, type]] = {
 }
 
 _LOSS_RANGES = {
-    "scale": (1e-12, math.inf),
     "offset": (0.0, math.inf),
     "bandwidth": (1e-6, math.inf),
     "samples": (1, 16384),
@@ -733,18 +733,17 @@ def content_loss(config: DictConfig) -> ContentLoss:
     return _loss(config, "content_loss", CONTENT_LOSSES)
 
 
-def smoothing(config: DictConfig) -> tuple[float | None, float]:
-    """Returns the temperature of the smoothing, None without, and what it makes of the weights.
+def smoothing(config: DictConfig) -> float | None:
+    """Returns the temperature of the smoothing, None without.
 
     Raises:
       NstyleError: a number is out of its range.
     """
     options = cast(dict[str, Any], OmegaConf.to_container(config.smoothing))
     if options["name"] == "none":
-        return None, 1.0
-    for key in ("temperature", "scale"):
-        _check_number(f"smoothing.{key}", options[key], 1e-3, 1e12)
-    return options["temperature"], options["scale"]
+        return None
+    _check_number("smoothing.temperature", options["temperature"], 1e-3, 1e12)
+    return float(options["temperature"])
 
 
 def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
@@ -753,7 +752,6 @@ def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
     for key, value in options.items():
         if key in _LOSS_RANGES:
             _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
-    del options["scale"]
     return kind(**options)
 
 

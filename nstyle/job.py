@@ -19,6 +19,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import colour, images, tiles, weights
+from nstyle.balance import GREY
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
@@ -38,7 +39,7 @@ from nstyle.guidance import Guide, Labels, pooled
 from nstyle.layers import gradient_flops
 from nstyle.losses import FeatureMaps
 from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
-from nstyle.objective import LossWeights, Problem, Structure, Targets
+from nstyle.objective import LossWeights, Problem, References, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
 from nstyle.style_losses import is_random
@@ -56,6 +57,7 @@ from nstyle.transfer import (
     equal_weights,
     noise_image,
     objective,
+    reference,
     style_target,
 )
 
@@ -127,6 +129,7 @@ class Plan(NamedTuple):
       detail: standard deviation, in parts of white, and seed of the noise that a picture gets when
         it is scaled up.
       tolerance: see `solver.Stopping`.
+      balanced: whether terms are divided by their references, see `balance`.
       notes: what the user should know, a line each.
     """
 
@@ -144,6 +147,7 @@ class Plan(NamedTuple):
     method: Method
     detail: tuple[float, int]
     tolerance: float
+    balanced: bool
     notes: tuple[str, ...]
 
     @property
@@ -321,7 +325,8 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         luminance=config.colour in colour.OF_LUMINANCE,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
-        temperature=smoothing(config)[0],
+        temperature=smoothing(config),
+        padding=config.padding,
     )
 
 
@@ -397,6 +402,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
+        config.balance,
         (
             *_notes(config, network.pixels),
             *_judge_notes(config),
@@ -458,44 +464,43 @@ def _sizes(
     return tuple(tiled[::-1])
 
 
+class _Scene(NamedTuple):
+    """What a run's targets and references are made of; hashable, so that they are kept by it.
+
+    Attributes: see `Plan`, whose paintings are those recoloured; and the seed of a random loss.
+    """
+
+    structure: Structure
+    network: Network
+    content: Picture | None
+    styles: tuple[Picture, ...]
+    guide: Guide | None
+    content_map: Picture | None
+    seed: int | None
+
+
 def build(planned: Plan) -> Job:
-    """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
+    """Computes targets and references, once for each picture and structure; gathers the rest."""
     structure, network = planned.structure, planned.network
     std, seed = planned.detail
-    content, guide, content_map = planned.content, planned.guide, planned.content_map
-
-    def style_targets(size: Size, scale: float) -> dict[str, tuple[Any, ...]]:
-        found: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
-        for number, (style, shape) in enumerate(
-            zip(planned.recoloured, size.style_shapes, strict=True)
-        ):
-            if guide is None or guide.is_whole(number):
-                own = _style_target(structure, network, style, shape, size.tile)
-                copies = 1 if guide is None else len(guide.served(number))
-            else:
-                own = _guided_target(structure, network, style, shape, guide, number, scale)
-                copies = 1
-            found = {layer: found[layer] + copies * own[layer] for layer in found}
-        return found
+    scene = _Scene(
+        structure,
+        network,
+        planned.content,
+        planned.recoloured,
+        planned.guide,
+        planned.content_map,
+        seed if is_random(structure.style_loss) else None,
+    )
 
     def stage(size: Size) -> Stage:
-        shape, scale = size.shape, max(size.shape) / max(planned.sizes[-1].shape)
-        targets = Targets(
-            {}
-            if content is None
-            else _content_target(structure, network, content, shape, size.tile),
-            style_targets(size, scale),
+        scale = max(size.shape) / max(planned.sizes[-1].shape)
+        problem = _problem(scene, size, scale)._replace(
+            weights=planned.weights, blend=planned.blend
         )
-        problem = Problem(
-            network.params,
-            targets,
-            planned.weights,
-            jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else (),
-            planned.blend,
-            () if guide is None else _guidance(structure, guide, shape, scale),
-            () if content_map is None else _content_weights(structure, content_map, shape),
-        )
-        return Stage(problem, shape, Stopping(size.steps, planned.tolerance), size.tile)
+        if planned.balanced:
+            problem = problem._replace(references=_references(scene, size._replace(steps=0), scale))
+        return Stage(problem, size.shape, Stopping(size.steps, planned.tolerance), size.tile)
 
     return Job(
         structure,
@@ -505,6 +510,51 @@ def build(planned: Plan) -> Job:
         Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
         planned.content.array if structure.luminance and planned.content is not None else None,
     )
+
+
+def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
+    """Returns the problem of a size, its terms not weighted yet.
+
+    Args:
+      scene: what it is made of.
+      size: the shapes of its pictures.
+      scale: of the size, in parts of the result's.
+    """
+    structure, network, content, styles, guide, content_map, seed = scene
+    shape = size.shape
+    style_targets: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
+    for number, (style, own_shape) in enumerate(zip(styles, size.style_shapes, strict=True)):
+        if guide is None or guide.is_whole(number):
+            own = _style_target(structure, network, style, own_shape, size.tile)
+            copies = 1 if guide is None else len(guide.served(number))
+        else:
+            own = _guided_target(structure, network, style, own_shape, guide, number, scale)
+            copies = 1
+        style_targets = {layer: style_targets[layer] + copies * own[layer] for layer in own}
+    content_targets = (
+        {} if content is None else _content_target(structure, network, content, shape, size.tile)
+    )
+    return Problem(
+        network.params,
+        Targets(content_targets, style_targets),
+        LossWeights({}, {}),
+        () if seed is None else jnp.asarray(seed, jnp.uint32),
+        guidance=() if guide is None else _guidance(structure, guide, shape, scale),
+        content_weights=()
+        if content_map is None
+        else _content_weights(structure, content_map, shape),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _references(scene: _Scene, size: Size, scale: float) -> References:
+    structure, problem = scene.structure, _problem(scene, size, scale)
+    photograph = None if scene.content is None else _scaled(scene.content.array, size.shape)
+    if size.tile is None:
+        return reference(structure, problem, photograph, size.shape)
+    if photograph is None:
+        photograph = np.full(size.shape, GREY, np.float32)
+    return tiles.references(structure, problem, structure.value_range * photograph, size.tile)
 
 
 @functools.lru_cache(maxsize=8)
@@ -745,28 +795,45 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
     """Returns a step as a row of a table.
 
     `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
-    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights. `size` is the
-    picture's long side: losses of different sizes are of different problems, and `best_loss` is of
-    this size.
+    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights. `content_left`
+    and `style_left` are the means of those over the layers, by their weights, where they have no
+    unit (see `balance`). `size` is the picture's long side: losses of different sizes are of
+    different problems, and `best_loss` is of this size.
     """
     iteration = moment.iteration
     content, style, tv = jax.tree.map(float, tuple(iteration.aux))
     stage = job.stages[moment.stage]
-    weights = stage.problem.weights
-    return {
+    weights = jax.tree.map(float, stage.problem.weights)
+    row: dict[str, float | int] = {
         "step": moment.step,
         "size": max(stage.shape),
         "loss": iteration.value,
-        "content": sum(float(weights.content[key]) * term for key, term in content.items()),
-        "style": sum(float(weights.style[key]) * term for key, term in style.items()),
-        "tv": float(weights.tv) * tv,
+        "content": _dot(weights.content, content),
+        "style": _dot(weights.style, style),
+        "tv": weights.tv * tv,
         "best_loss": iteration.best_value,
         "gradient_norm": iteration.gradient_norm,
         "restarts": iteration.restarts,
+    }
+    if stage.problem.references:
+        row |= _left("content", weights.content, content) | _left("style", weights.style, style)
+    return row | {
         **{f"content/{layer}": term for layer, term in content.items()},
         **{f"style/{layer}": term for layer, term in style.items()},
         "tv/raw": tv,
     }
+
+
+def _left(name: str, weights: Mapping[str, float], terms: Mapping[str, float]) -> dict[str, float]:
+    """Returns the mean of terms by their weights, or where all are zero by none; none of none."""
+    if not terms:
+        return {}
+    counted = weights if any(weights.values()) else dict.fromkeys(terms, 1.0)
+    return {f"{name}_left": _dot(counted, terms) / sum(counted.values())}
+
+
+def _dot(weights: Mapping[str, float], terms: Mapping[str, float]) -> float:
+    return sum(weights[layer] * term for layer, term in terms.items())
 
 
 def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
@@ -982,12 +1049,16 @@ def _initial(
 
 
 def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
-    """Returns the weight of every term that the settings name."""
+    """Returns the weight of every term that the settings name.
+
+    Of terms without a unit a layer's own weight is its share in their mean, so that the total is
+    `content_weight` times the mean of content terms and `style_weight` times that of style terms.
+    """
     shares = {}
     for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
-        own = config[f"{name}_layer_weights"]
-        scale = config[f"{name}_loss"].scale * smoothing(config)[1]
-        total = config[f"{name}_weight"] * scale
+        own, total = config[f"{name}_layer_weights"], config[f"{name}_weight"]
+        if config.balance and own is not None:
+            total /= sum(own) or 1.0
         shares[name] = (
             equal_weights(layers, total)
             if own is None
