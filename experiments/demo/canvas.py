@@ -141,3 +141,73 @@ class Canvas:
         picture **= np.log(0.5) / np.log((picture @ LUMA).mean())
         image = Image.fromarray((picture * 255).astype(np.uint8))
         return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+class Knife(Canvas):
+    """A canvas worked with a palette knife: flat slabs of marbled paint, ridged at the rim."""
+
+    def stroke(self, path: Array, width: float, colour: Array, vary: float = 1) -> None:
+        """Press one straight slab from the first to the last point of the path."""
+        rng, (start, end) = self.rng, path[[0, -1]] * FINE
+        length, half = np.hypot(*(end - start)) / 2, width * FINE / 2
+        way = (end - start) / (2 * length)
+        corner = ((start + end) / 2 - length - half).astype(int)
+        y, x = np.mgrid[: int(2 * (length + half)), : int(2 * (length + half))]
+        x, y = x + corner[0] - (start + end)[0] / 2, y + corner[1] - (start + end)[1] / 2
+        along, across = (x * way[0] + y * way[1]) / length, (y * way[0] - x * way[1]) / half
+
+        # The knife leaves straight sides, and a torn end where the paint ran out.
+        streak = rng.normal(0, 1, 40)[np.clip(20 + 19 * across, 0, 39).astype(int)]
+        skew = rng.normal(0, 0.15)
+        reach = along + skew * across
+        inside = (np.abs(across) < 1) & (reach > -0.85) & (reach < 0.85 + 0.06 * streak)
+        # Two or three pigments, half mixed, are drawn out into streaks along the slab.
+        pigments = colour + vary * rng.normal(0, [[0.03], [0.09], [0.12]], (3, 3))
+        bands = across + 0.12 * streak + 0.25 * along * rng.normal()
+        order = np.searchsorted(np.sort(rng.uniform(-1.2, 1.2, 2)), bands)
+        tint = np.clip(pigments[order] * (1 + 0.06 * streak[..., None]), 0, 1)
+        # Paint squeezed from under the blade stands up along both sides and heaps at the end.
+        body = 95 + rng.uniform(-15, 15) + 5 * streak + 50 * np.clip(reach, 0, 1) ** 6
+        body = body + 75 * np.exp(-(((np.abs(across) - 0.93) / 0.09) ** 2))
+
+        mask, place = Image.fromarray(inside), (int(corner[0]), int(corner[1]))
+        self.paint.paste(Image.fromarray((tint * 255).astype(np.uint8)), place, mask)
+        self.height.paste(Image.fromarray(np.clip(body, 0, 255).astype(np.uint8)), place, mask)
+
+
+def trace(rng: Rng, angle: Array, gap: Array, where: Array, length: float) -> list[Array]:
+    """Fill a place with lines along the angle field, `gap` pixels apart and about `length` long."""
+    free = Image.fromarray(where.astype(np.uint8))
+    taken, pixels = ImageDraw.Draw(free), free.load()
+    assert pixels is not None
+    towards = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    lines = []
+    for x, y in rng.permutation(np.argwhere(where)[:, ::-1])[: SIZE * SIZE // 12].tolist():
+        if not pixels[x, y]:
+            continue
+        halves: list[list[tuple[float, float]]] = []
+        for step in (-2, 2):
+            px, py, half = x, y, []
+            for _ in range(int(length * rng.uniform(0.15, 0.35))):
+                dx, dy = towards[int(py), int(px)]
+                px, py = px + step * dx, py + step * dy
+                if not (0 <= px < SIZE and 0 <= py < SIZE and pixels[int(px), int(py)]):
+                    break
+                half.append((px, py))
+            halves.append(half)
+        line = [*halves[0][::-1], (x, y), *halves[1]]
+        taken.line(line, 0, round(2 * gap[y, x]))
+        if len(line) > 4:
+            lines.append(np.array(line))
+    return lines
+
+
+def mark(draw: ImageDraw.ImageDraw, path: Array, width: float, ink: str, tip: float = 0.5) -> None:
+    """Draw a line that swells and tapers; a larger tip makes its two ends more pointed."""
+    normal = np.gradient(path, axis=0)[:, ::-1] * [-1, 1]
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
+    swell = width / 2 * np.sin(np.linspace(0.03, 0.97, len(path)) * np.pi) ** tip
+    outline = np.concatenate(
+        [path + normal * swell[:, None], (path - normal * swell[:, None])[::-1]]
+    )
+    draw.polygon([tuple(p) for p in (outline * FINE).tolist()], fill=ink)
