@@ -391,7 +391,8 @@ def test_the_page_asks_nobody_else(client):
     assert addresses == {"http://www.w3.org/2000/svg"}
     data = json.loads(re.search(r'id="data">(.*?)</script>', page.text, re.DOTALL)[1])
     assert list(data["recipes"]) == ["default", "alexnet"]  # weights at hand
-    assert [style["name"] for style in data["styles"]] == ["blossom", "mosaic", "swirls"]
+    paintings = "blossom hatching impasto mosaic points swirls watercolour woodcut"
+    assert [style["name"] for style in data["styles"]] == paintings.split()
     assert data["models"] == [{"name": "both", "styles": ["a", "b"]}]
 
 
