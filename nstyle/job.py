@@ -73,6 +73,9 @@ _USUAL_TILE, _LEAST_HISTORY = 256, 5
 #: and the programs of the smaller sizes. Measured at 1400 and 2048 px.
 _RUN_PICTURES, _RUN_BYTES = 4, 320 * 2**20
 
+#: Share of content in a loss below which the photograph hardly counts.
+LEAST_CONTENT = 0.01
+
 #: Time of an evaluation by tiles over that of the whole picture, measured at 1024 px.
 _TILED_COST = 1.3
 
@@ -822,6 +825,23 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
         **{f"style/{layer}": term for layer, term in style.items()},
         "tv/raw": tv,
     }
+
+
+def weights_and_references(job: Job) -> dict[str, Any]:
+    """Returns, for the record, what terms of the result's size are multiplied and divided by.
+
+    Empty references stand for terms in the units of their losses.
+    """
+    problem = job.stages[-1].problem
+    references = problem.references._asdict() if problem.references else {}
+    found = {"weights": problem.weights._asdict(), "references": references}
+    return jax.tree.map(float, found)
+
+
+def content_share(row: Mapping[str, float | int]) -> float | None:
+    """Returns the share of the content term in the loss of a row; None where it has none."""
+    of_content = any(name.startswith("content/") for name in row)
+    return row["content"] / row["loss"] if of_content and row["loss"] else None
 
 
 def _left(name: str, weights: Mapping[str, float], terms: Mapping[str, float]) -> dict[str, float]:

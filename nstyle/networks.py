@@ -141,7 +141,7 @@ def _convolve(
     return convolve(x, kernel, jnp.asarray(turned, kernel.dtype))
 
 
-def framed(x: Image, layer: str, network: str, padding: str) -> tuple[Image, int]:
+def framed(x: Image, layer: str, network: str, padding: str) -> tuple[Float[Array, "_ _ 3"], int]:
     """Returns a picture with what lies beyond its border, and by how much more its features reach.
 
     The convolution still pads its input with zeros; what these touch is cut off again.
