@@ -114,6 +114,9 @@ class Config:
 
     content: str | None = MISSING
     style: Any = MISSING
+    pairs: Any = MISSING
+    contents: str | None = MISSING
+    styles: str | None = MISSING
     style_blend: list[float] | None = MISSING
     content_mask: str | None = MISSING
     style_mask: Any = MISSING
@@ -157,6 +160,7 @@ class Config:
     content_reduction: str = MISSING
     style_layers: list[str] = field(default_factory=list)
     style_layer_weights: list[float] | None = MISSING
+    style_falloff: float = MISSING
     style_weight: float = MISSING
     style_reduction: str = MISSING
     gram_normalization: str = MISSING
@@ -226,6 +230,7 @@ LOSS_KEYS = (
     "content_loss",
     "style_layers",
     "style_layer_weights",
+    "style_falloff",
     "style_weight",
     "style_reduction",
     "gram_normalization",
@@ -259,10 +264,14 @@ _LOSS_RANGES = {
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
+#: Keys of a sweep that stand for many values of `content` and `style`.
+PAIR_KEYS = ("pairs", "contents", "styles")
+
 #: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
 PATH_KEYS = (
     "content",
     "style",
+    *PAIR_KEYS,
     "content_mask",
     "style_mask",
     "content_weight_map",
@@ -294,6 +303,7 @@ NAME_KEYS = (
     "experiment",
     "content",
     "style",
+    *PAIR_KEYS,
     "content_mask",
     "style_mask",
     "content_weight_map",
@@ -580,6 +590,7 @@ def check(config: DictConfig) -> None:
         _check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):
         _check_layer_weights(values, key)
+    _check_number("style_falloff", values["style_falloff"], 0.01, 100.0)
     _check_number("steps", values["steps"], 1, 1_000_000)
     _check_number("save_every", values["save_every"], 0, math.inf)
     _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
@@ -628,6 +639,9 @@ def check(config: DictConfig) -> None:
 
 
 def _check_pictures(values: dict[str, Any]) -> None:
+    for key in PAIR_KEYS:
+        if values[key] is not None:
+            raise NstyleError(f"{key}: several pairs of pictures are a sweep; add -m")
     _check_files("style", values["style"])
     _check_files("style_mask", values["style_mask"], empty=(None,))
     for share in values["style_blend"] or ():

@@ -36,7 +36,7 @@ from nstyle.config import (
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
-from nstyle.layers import gradient_flops
+from nstyle.layers import gradient_flops, layer_names
 from nstyle.losses import FeatureMaps
 from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets
@@ -54,7 +54,6 @@ from nstyle.transfer import (
     coarse_to_fine,
     coarse_to_fine_batch,
     content_target,
-    equal_weights,
     noise_image,
     objective,
     reference,
@@ -1069,22 +1068,45 @@ def _initial(
 
 
 def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
-    """Returns the weight of every term that the settings name.
+    """Returns the weight of every term that the settings name."""
 
-    Of terms without a unit a layer's own weight is its share in their mean, so that the total is
-    `content_weight` times the mean of content terms and `style_weight` times that of style terms.
-    """
-    shares = {}
-    for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
-        own, total = config[f"{name}_layer_weights"], config[f"{name}_weight"]
-        if config.balance and own is not None:
-            total /= sum(own) or 1.0
-        shares[name] = (
-            equal_weights(layers, total)
-            if own is None
-            else {layer: total * weight for layer, weight in zip(layers, own, strict=True)}
+    def weights(name: str, layers: tuple[str, ...]) -> dict[str, Any]:
+        own, total = (
+            layer_weights(config, name, layers, structure.network),
+            config[f"{name}_weight"],
         )
-    return LossWeights(shares["content"], shares["style"], config.tv_weight)
+        if config.balance:
+            total /= sum(own.values()) or 1.0
+        return {layer: total * share for layer, share in own.items()}
+
+    return LossWeights(
+        weights("content", structure.content_layers),
+        weights("style", structure.style_layers),
+        config.tv_weight,
+    )
+
+
+def layer_weights(
+    config: DictConfig, name: str, layers: tuple[str, ...], network: str
+) -> dict[str, float]:
+    """Returns what each layer counts in its term: as told, or shares that sum to 1.
+
+    Where terms have no unit it is the weight of a layer in their mean, so that the total is
+    `content_weight` times the mean of content terms and `style_weight` times that of style terms.
+
+    Args:
+      config: the settings.
+      name: `content` or `style`.
+      layers: of that term.
+      network: whose layers they are; deeper ones come later.
+    """
+    told = config[f"{name}_layer_weights"]
+    if told is not None:
+        return dict(zip(layers, told, strict=True))
+    falloff = config.style_falloff if name == "style" else 1.0
+    by_depth = sorted(layers, key=layer_names(network).index)
+    counts = {layer: falloff**-depth for depth, layer in enumerate(by_depth)}
+    return {layer: counts[layer] / sum(counts.values()) for layer in layers}
 
 
 def _tile(

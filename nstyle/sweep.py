@@ -30,15 +30,16 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from nstyle import runs
 from nstyle.batch import automatic
-from nstyle.config import PATH_KEYS, check_overrides, one_line_errors, quote, to_yaml
+from nstyle.config import PAIR_KEYS, PATH_KEYS, check_overrides, one_line_errors, quote, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
-from nstyle.job import Kind, Plan, kind_of, plan
+from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
+from nstyle.pairs import pairs_of
 from nstyle.progress import Place, counting, watched
 from nstyle.session import Task, done, folder_of, limit_threads
 from nstyle.transfer import draws_afresh
@@ -125,13 +126,15 @@ class StoreSweeper(Sweeper):
             override.get_key_element(): _values(override)
             for override in parser.parse_overrides(given)
         }
+        pairs = self._pairs(choices)
         swept = {key for key, values in choices.items() if len(values) > 1}
         for key in {"threads", "batch"} & swept:
             raise NstyleError(f"{key}: one number for all runs of a sweep, not several")
         jobs = [
-            [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
-            for values in itertools.product(*choices.values())
+            [*pair, *(f"{key}={value}" for key, value in zip(choices, values, strict=True))]
+            for *values, pair in itertools.product(*choices.values(), pairs)
         ]
+        swept |= {key for key in ("content", "style") if len(pairs) > 1}
         configs = []
         for job in watched(jobs, "composing"):
             with one_line_errors():
@@ -140,6 +143,27 @@ class StoreSweeper(Sweeper):
                 del config["hydra"]
             configs.append(config)
         return plan_members(jobs, swept, configs)
+
+    def _pairs(self, choices: dict[str, list[str]]) -> list[list[str]]:
+        """Takes pairs of pictures out of the choices; returns the overrides of each pair.
+
+        Without pairs that is one, of no overrides.
+        """
+        wanted = {key: self._config[key] for key in PAIR_KEYS}
+        if not any(wanted.values()):
+            return [[]]
+        blank = [f"{key}=null" for key in wanted if wanted[key] and key not in choices]
+        for key in {"content", "style"} & choices.keys():
+            raise NstyleError(f"{key}: the pairs of this sweep have their own; leave it out")
+        for key in PAIR_KEYS:
+            if len(choices.pop(key, [])) > 1:
+                raise NstyleError(f"{key}: one set of pairs for a sweep, not several")
+        if isinstance(wanted["pairs"], ListConfig):
+            wanted["pairs"] = OmegaConf.to_container(wanted["pairs"])
+        return [
+            [*blank, f"content={quote(content)}", f"style={quote(style)}"]
+            for content, style in pairs_of(**wanted)
+        ]
 
     def _batch_size(self, batch: int | str | None) -> Callable[[Kind], int]:
         """Returns how many runs of a kind are optimised together, as the setting `batch` says."""
@@ -303,8 +327,7 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
                 own = getattr(plans[i].structure, f"{name}_layers")
                 union = getattr(together, f"{name}_layers")
                 if own != union:
-                    shares = configs[i][f"{name}_layer_weights"] or [1 / len(own)] * len(own)
-                    by_layer = dict(zip(own, shares, strict=True))
+                    by_layer = layer_weights(configs[i], name, own, together.network)
                     added[i] |= {
                         f"{name}_layers": list(union),
                         f"{name}_layer_weights": [by_layer.get(layer, 0.0) for layer in union],
