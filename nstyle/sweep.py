@@ -149,17 +149,18 @@ class StoreSweeper(Sweeper):
 
         Without pairs that is one, of no overrides.
         """
+        told = {key: choices.pop(key) for key in PAIR_KEYS if key in choices}
+        for key, values in told.items():
+            if len(values) > 1:
+                raise NstyleError(f"{key}: one set of pairs for a sweep, not several")
         wanted = {key: self._config[key] for key in PAIR_KEYS}
         if not any(wanted.values()):
             return [[]]
-        blank = [f"{key}=null" for key in wanted if wanted[key] and key not in choices]
         for key in {"content", "style"} & choices.keys():
             raise NstyleError(f"{key}: the pairs of this sweep have their own; leave it out")
-        for key in PAIR_KEYS:
-            if len(choices.pop(key, [])) > 1:
-                raise NstyleError(f"{key}: one set of pairs for a sweep, not several")
         if isinstance(wanted["pairs"], ListConfig):
             wanted["pairs"] = OmegaConf.to_container(wanted["pairs"])
+        blank = [f"{key}=null" for key in wanted if wanted[key] and key not in told]
         return [
             [*blank, f"content={quote(content)}", f"style={quote(style)}"]
             for content, style in pairs_of(**wanted)
