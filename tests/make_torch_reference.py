@@ -132,9 +132,7 @@ def recipes():
     content, style = (picture(name, 20, 17)[0] for name in ("chelsea.png", "coffee.png"))
     generated = np.random.default_rng(2).random((17, 20, 3)).astype(np.float32)
     stored = {"content": content, "style": style, "generated": generated}
-    grey = np.full_like(generated, 0.5)
     images = {"content": content / 255.0, "style": style / 255.0, "generated": generated}
-    images["grey"] = grey
     for key, (network, pooling, pixels, border, layers) in SETS.items():
         for image_name, image in images.items():
             found = features(to_torch(image), weights[network], pooling, pixels, border)

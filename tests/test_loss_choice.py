@@ -74,16 +74,6 @@ def test_options_reach_the_structure():
     assert structure.content_loss == Contextual(bandwidth=0.5)
 
 
-def test_scale_multiplies_the_weight():
-    pictures = {"content": np.full((32, 32, 3), 0.5, np.float32)} | {
-        "style": np.full((32, 32, 3), 0.2, np.float32)
-    }
-    own = {"style_loss.scale": 3.0, "content_loss.scale": 5.0}
-    scaled, plain = (job.plan(compose(**extra, size=32), pictures) for extra in (own, {}))
-    ratios = jax.tree.map(lambda a, b: a / b, scaled.weights[:2], plain.weights[:2])
-    assert set(ratios[0].values()) == {5.0} and np.allclose([*ratios[1].values()], 3.0)
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -18,7 +18,8 @@ def small(pictures):
         **{name: str(pictures / f"{name}.png") for name in ("content", "style")},
         **{"size": 48, "style_size": 44, "steps": 4},
         **{"style_layers": ["conv1_1", "conv2_1"], "content_layers": ["conv2_2"]},
-        **{"pyramid.levels": 3, "pyramid.steps": 3, "pyramid.least": 8, "pyramid.noise": 0.1},
+        **{"pyramid.levels": 3, "pyramid.factor": 2.0, "pyramid.steps": 3},
+        **{"pyramid.least": 8, "pyramid.noise": 0.1, "tolerance": 0.0},
     }
 
 

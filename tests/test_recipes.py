@@ -121,11 +121,11 @@ def unexplained(features, layer):
     return (features.content(layer) ** 2).mean() / features.of("content", layer).var(axis=0).mean()
 
 
-def left(features, layer, of="content"):
-    """The Gram distance over that of the photograph, or of what is in its place."""
+def left(features, layer):
+    """The Gram distance over that of the photograph."""
     grams = [
         f.T @ f / f.size
-        for picture in ("generated", "style", of)
+        for picture in ("generated", "style", "content")
         for f in [features.of(picture, layer)]
     ]
     return ((grams[0] - grams[1]) ** 2).sum() / ((grams[2] - grams[1]) ** 2).sum()
@@ -144,16 +144,16 @@ def content_alone(features, image):
 
 def johnson2016(features, _):
     names = [f"conv{name}" for name in ("1_2", "2_2", "3_3", "4_3")]
-    style = {name: JOHNSON_WEIGHT / 4 * left(features, name) for name in names}
+    style = {name: 10 / 4 * left(features, name) for name in names}
     return {"conv2_2": unexplained(features, "conv2_2")}, style, 0.0
 
 
 def super_resolution(features, _):
-    return {"conv2_2": unexplained(features, "conv2_2")}, {}, 0.0
+    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, {}, 0.0
 
 
 def style_alone(features, image):
-    return {}, {name: 1 / 5 * left(features, name, "grey") for name in FIRST}, 0.0
+    return {}, {name: 1 / 5 * left(features, name) for name in FIRST}, 0.0
 
 
 KNOWN = {  # the set of features, white, the formula
