@@ -1,4 +1,4 @@
-"""What the experiments `pooling`, `init` and `rounds` conclude from their runs, with the numbers.
+"""What the figures `init` and `rounds` conclude from their runs, with the numbers.
 
 Each function takes the finished cells and the folder, writes its tables and plots there, and yields
 their paths.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,6 @@ import pandas as pd
 from nstyle import images
 from nstyle.files import write_atomic
 from nstyle.scores import gram_distance, lpips
-from nstyle.statistics import paired
 
 if TYPE_CHECKING:
     from figure import Cell
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
-
-#: What the pooling experiment scores a picture by, and whether more is better.
-SCORES = {
-    "style_gram": "distance of AlexNet's Gram matrices to the painting's, lower is closer",
-    "lpips_content": "LPIPS distance to the photograph, lower is closer",
-    "roughness": "mean squared difference of neighbouring pixels times 1,000",
-}
 
 
 def scored(cell: Cell) -> dict[str, float]:
@@ -46,24 +38,6 @@ def scored(cell: Cell) -> dict[str, float]:
         "lpips_content": lpips(picture, content),
         "roughness": 1000 * float(np.mean([np.square(d).mean() for d in differences])),
     }
-
-
-def pooling(cells: list[Cell], out: Path) -> Iterator[Path]:
-    """Average against max pooling, paired by seed, with and without rescaled filters."""
-    per_seed = pd.DataFrame(
-        {"seed": cell.row, "column": cell.column.replace("\n", " "), **scored(cell)}
-        for cell in cells
-    )
-    yield table(out / "scores.csv", per_seed)
-    rows: list[dict[str, Any]] = []
-    for suffix, score in itertools.product(("", " rescaled"), SCORES):
-        columns = (
-            per_seed[per_seed.column == f"{kind}{suffix}"].sort_values("seed")[score].to_numpy()
-            for kind in ("avg", "max")
-        )
-        name = suffix.strip() or "as trained"
-        rows.append({"filters": name, "score": score} | paired(*columns))
-    yield table(out / "verdict.csv", pd.DataFrame(rows))
 
 
 def init(cells: list[Cell], out: Path) -> Iterator[Path]:

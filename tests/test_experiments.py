@@ -16,11 +16,10 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FIGURES = sorted(path.stem for path in (EXPERIMENTS / "configs" / "figure").glob("*.yaml"))
 
 EXTRA_FILES = {
-    "pooling": {"scores.csv", "verdict.csv"},
     "init": {"distances.csv", "ends.csv"},
     "rounds": {"rounds.csv", "rounds.png"},
 }
-CELLS = {"figure1": 10, "figure2": 3, "figure3": 20, "pooling": 8, "init": 8, "rounds": 4}
+CELLS = {"figure1": 10, "figure2": 3, "figure3": 20, "init": 8, "rounds": 4}
 CELLS |= {"colour": 6, "strokes": 6}
 #: A painting of half the size, turned, is to have 16 pixels.
 OWN_SETTINGS = {"rounds": ["steps=40"], "strokes": ["size=64"]}
@@ -86,23 +85,3 @@ def test_larger_pictures(tmp_path, pictures):
     assert [row[1] for row in rows] == ["bicubic", "back-projected", "network"]
     assert rows[1][2:] == rows[2][2:] != rows[0][2:], "an untrained network adds nothing"
     assert images.load(tmp_path / "a.png").std() > 0.05
-
-
-@pytest.mark.slow
-def test_comparison_of_losses(tmp_path, pictures):
-    content, style = pictures / "content.png", pictures / "style.png"
-    given = ["size=42x32", "steps=2", "--losses=gram,mean_std", "--factors=1,10"]
-    command = [sys.executable, EXPERIMENTS / "losses" / "compare.py", f"--out={tmp_path}", *given]
-    command += ["--tuning", style, content, "--pair", content, style, "--pair", style, style]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    tuning = pd.read_csv(tmp_path / "tuning.csv")
-    assert tuning.chosen.sum() == 2 and tuning.chosen[0], "gram is its own target at weight 1"
-    runs = pd.read_csv(tmp_path / "runs.csv")
-    assert len(runs) == 4 and np.isfinite(runs[["style_gram", "lpips_content"]]).all(axis=None)
-    means = runs.groupby("style_loss").style_gram.mean()
-    found = pd.read_csv(tmp_path / "findings.csv").set_index(["style_loss", "score"])
-    expected = means["mean_std"] - means["gram"]
-    assert found.difference["mean_std", "style_gram"] == pytest.approx(expected, abs=1e-5)
-    assert images.load(tmp_path / "sheet.jpg").std() > 0.05
-    assert len(list(tmp_path.glob("runs/sweeps/*/index.html"))) == 2

@@ -48,10 +48,27 @@ def parser(document: str | None, size: int | None) -> argparse.ArgumentParser:
     return found
 
 
+#: The objective of these benchmarks, as settings: raw Gram matrices without total variation, so that
+#: their figures compare with earlier ones and with other programs.
+OBJECTIVE = {
+    "balance": False,
+    "style_weight": 1e5,
+    "style_falloff": 1.0,
+    "tv_weight": 0.0,
+    "padding": "zeros",
+    "pyramid.factor": 2.0,
+    "pyramid.steps": 30,
+    "pyramid.noise": 0.05,
+    "pyramid.least": 128,
+    "steps": 100,
+    "tolerance": 0.0,
+}
+
+
 def default_problem(
     options: argparse.Namespace, structure: Structure
 ) -> tuple[Problem, np.ndarray]:
-    """Returns the default recipe's problem, and white noise (NumPy seed 0) to start from."""
+    """Returns the problem of `OBJECTIVE`, and white noise of NumPy seed 0."""
     loss_weights = LossWeights(
         equal_weights(structure.content_layers, 1.0), equal_weights(structure.style_layers, 1e5)
     )

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/sweep.py [--size 96] [--steps 200]
     python experiments/benchmarks/sweep.py --size 64 --steps 20 --batch 4
-    ... --size 256 --poolings avg --weights 1e5 --seeds 16 --batch auto    # for a GPU
+    ... --size 256 --poolings avg --weights 10 --seeds 16 --batch auto    # for a GPU
 
 Style weights, poolings and seeds at one size, in a process of its own with an empty store and an
 empty compilation cache; before and after, the bare jitted `value_and_grad` of each pooling is timed
@@ -85,7 +85,7 @@ def sweep(options: argparse.Namespace, batch: str) -> Swept:
 def main() -> None:
     parser = common.parser(__doc__, size=96)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--weights", nargs="+", default=["1e4", "1e5", "1e6"])
+    parser.add_argument("--weights", nargs="+", default=["3", "10", "30"])
     parser.add_argument("--poolings", nargs="+", default=["avg", "max"])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--batch", help="a second sweep with this setting, a number or auto")

@@ -82,7 +82,8 @@ def main() -> None:
 
     settings = dict(setting.split("=", 1) for setting in options.settings)
     pictures = {"content": options.content, "style": options.style}
-    config = compose(**pictures, size=options.size, init="noise", **settings)
+    of_run = common.OBJECTIVE | {"size": options.size, "init": "noise"} | settings
+    config = compose(**pictures, **of_run)
     planned = plan(config)
     job = build(planned)
     assert planned.content is not None
