@@ -115,6 +115,9 @@ class Config:
 
     content: str | None = MISSING
     style: Any = MISSING
+    pairs: Any = MISSING
+    contents: str | None = MISSING
+    styles: str | None = MISSING
     style_blend: list[float] | None = MISSING
     content_mask: str | None = MISSING
     style_mask: Any = MISSING
@@ -259,6 +262,9 @@ _LOSS_RANGES = {
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
+#: Keys that name what the `content` and `style` of a sweep's runs are; see `pairs.pairs_of`.
+PAIR_KEYS = ("pairs", "contents", "styles")
+
 #: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
 PATH_KEYS = (
     "content",
@@ -270,6 +276,7 @@ PATH_KEYS = (
     "runs_dir",
     "init",
     "weights",
+    *PAIR_KEYS,
 )
 
 #: Keys that say where results go and what else is done with them, not what they are.
@@ -286,6 +293,7 @@ OUTPUT_KEYS = (
     "threads",
     "batch",
     "frozen",
+    *PAIR_KEYS,
 )
 
 #: Keys that only name what other keys say, or files, which are known by their contents.
@@ -384,7 +392,9 @@ def _literal(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """Returns `text` as a quoted string of Hydra's grammar."""
+    """Returns `text` as a string of Hydra's grammar: in quotes, but for a file's plain name."""
+    if re.fullmatch(r"[\w/.~-]+\.[a-z]+", text):
+        return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
     return f"'{escaped}'"
 
@@ -576,6 +586,12 @@ def check(config: DictConfig) -> None:
     """
     with one_line_errors():
         values = cast(dict[str, Any], OmegaConf.to_container(config, throw_on_missing=True))
+    for key in PAIR_KEYS:
+        if values[key] is not None:
+            raise NstyleError(
+                f"{key}: names the pictures of many runs: add -m; a single run and a search need"
+                " content= and style="
+            )
     for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
         _check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):

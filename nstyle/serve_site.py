@@ -35,6 +35,7 @@ from nstyle.feedforward import check_side
 from nstyle.job import plan
 from nstyle.models import Model
 from nstyle.pages import as_json, filled
+from nstyle.pairs import paintings
 from nstyle.serve_jobs import Job, Jobs, QueueFullError, Settings, Stage, Start, start_nstyle
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ class _Site:
     ) -> None:
         self._limits, self._models = limits, models
         self._jobs = Jobs(out, limits.waiting, start)
-        self._styles = _styles()
+        self._styles = paintings()
         self._recipes = _recipes()
         self._desk = ThreadPoolExecutor(1)  # pictures and previews, one at a time
         self._uploads = 0
@@ -359,13 +360,6 @@ def _style_names(model: Model) -> list[str]:
     known = [Path(style["file"]).stem for style in model.card.get("styles", ())]
     styles = model.architecture.styles
     return known if len(known) == styles else [f"style {i}" for i in range(1, styles + 1)]
-
-
-def _styles() -> dict[str, Path]:
-    """Returns this project's own paintings: in the installed package, or in a checkout."""
-    package = Path(__file__).resolve().parent
-    folders = (package / "styles", package.parent / "experiments" / "demo" / "styles")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.jpg"))}
 
 
 @functools.cache
