@@ -201,14 +201,24 @@ def _task(composed: "DictConfig") -> Any:
 
 def _tell(config: "DictConfig", performed: "Performed") -> None:
     """Prints how a run ended."""
+    from nstyle.job import LEAST_CONTENT, content_share
+    from nstyle.progress import losses
     from nstyle.solver import STOPS
 
     told = "made before" if performed.reused else STOPS[performed.stop]
+    best = performed.best
     print(
         f"{config.out or performed.folder / 'result.png'}"
-        f"  loss {performed.best['loss']:.6g} at step {performed.best['step']}"
+        f"  {losses(best)} at step {best['step']}"
         f" of {performed.steps} ({told}); folder {performed.folder}"
     )
+    share = content_share(best)
+    if share is not None and share < LEAST_CONTENT:
+        print(
+            f"nstyle: note: content is {share:.2g} of the loss: the photograph hardly counts, and"
+            " more style_weight would change nothing",
+            file=sys.stderr,
+        )
     if performed.stop == "diverged":
         hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
         print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)

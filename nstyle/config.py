@@ -99,11 +99,10 @@ class NoSmoothingConfig:
 
 @dataclass
 class SwagConfig:
-    """See `losses.softmax_smoothing`; what the weights of content and style are multiplied by."""
+    """See `losses.softmax_smoothing`."""
 
     name: str = "swag"
     temperature: float = MISSING
-    scale: float = MISSING
 
 
 @dataclass
@@ -149,16 +148,19 @@ class Config:
     pooling: str = MISSING
     pooling_scale: float | None = MISSING
     precision: str = MISSING
+    padding: str = MISSING
     rescale: bool = MISSING
     tuned_network: str | None = MISSING
     tuned_pixels: str | None = MISSING
 
+    balance: bool = MISSING
     content_layers: list[str] = field(default_factory=list)
     content_layer_weights: list[float] | None = MISSING
     content_weight: float = MISSING
     content_reduction: str = MISSING
     style_layers: list[str] = field(default_factory=list)
     style_layer_weights: list[float] | None = MISSING
+    style_falloff: float = MISSING
     style_weight: float = MISSING
     style_reduction: str = MISSING
     gram_normalization: str = MISSING
@@ -217,8 +219,10 @@ LOSS_KEYS = (
     "pooling",
     "pooling_scale",
     "precision",
+    "padding",
     "rescale",
     "smoothing",
+    "balance",
     "content_layers",
     "content_layer_weights",
     "content_weight",
@@ -226,6 +230,7 @@ LOSS_KEYS = (
     "content_loss",
     "style_layers",
     "style_layer_weights",
+    "style_falloff",
     "style_weight",
     "style_reduction",
     "gram_normalization",
@@ -237,11 +242,9 @@ LOSS_KEYS = (
 
 
 def _loss_schema(name: str, loss: type) -> type:
-    """Returns the schema of a loss: its options, and what its weight is multiplied by."""
+    """Returns the schema of a loss: its options."""
     options = [(option.name, option.type, MISSING) for option in fields(loss)]
-    return make_dataclass(
-        f"{loss.__name__}Config", [("name", str, name), ("scale", float, MISSING), *options]
-    )
+    return make_dataclass(f"{loss.__name__}Config", [("name", str, name), *options])
 
 
 #: By config group and name.
@@ -253,7 +256,6 @@ _SCHEMAS: dict[str, Mapping[str, type]] = {
 }
 
 _LOSS_RANGES = {
-    "scale": (1e-12, math.inf),
     "offset": (0.0, math.inf),
     "bandwidth": (1e-6, math.inf),
     "samples": (1, 16384),
@@ -586,16 +588,11 @@ def check(config: DictConfig) -> None:
     """
     with one_line_errors():
         values = cast(dict[str, Any], OmegaConf.to_container(config, throw_on_missing=True))
-    for key in PAIR_KEYS:
-        if values[key] is not None:
-            raise NstyleError(
-                f"{key}: names the pictures of many runs: add -m; a single run and a search need"
-                " content= and style="
-            )
     for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
         _check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):
         _check_layer_weights(values, key)
+    _check_number("style_falloff", values["style_falloff"], 0.01, 100.0)
     _check_number("steps", values["steps"], 1, 1_000_000)
     _check_number("save_every", values["save_every"], 0, math.inf)
     _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
@@ -644,6 +641,12 @@ def check(config: DictConfig) -> None:
 
 
 def _check_pictures(values: dict[str, Any]) -> None:
+    for key in PAIR_KEYS:
+        if values[key] is not None:
+            raise NstyleError(
+                f"{key}: names the pictures of many runs: add -m; a single run and a search need"
+                " content= and style="
+            )
     _check_files("style", values["style"])
     _check_files("style_mask", values["style_mask"], empty=(None,))
     for share in values["style_blend"] or ():
@@ -749,18 +752,17 @@ def content_loss(config: DictConfig) -> ContentLoss:
     return _loss(config, "content_loss", CONTENT_LOSSES)
 
 
-def smoothing(config: DictConfig) -> tuple[float | None, float]:
-    """Returns the temperature of the smoothing, None without, and what it makes of the weights.
+def smoothing(config: DictConfig) -> float | None:
+    """Returns the temperature of the smoothing, None without.
 
     Raises:
       NstyleError: a number is out of its range.
     """
     options = cast(dict[str, Any], OmegaConf.to_container(config.smoothing))
     if options["name"] == "none":
-        return None, 1.0
-    for key in ("temperature", "scale"):
-        _check_number(f"smoothing.{key}", options[key], 1e-3, 1e12)
-    return options["temperature"], options["scale"]
+        return None
+    _check_number("smoothing.temperature", options["temperature"], 1e-3, 1e12)
+    return float(options["temperature"])
 
 
 def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
@@ -769,7 +771,6 @@ def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
     for key, value in options.items():
         if key in _LOSS_RANGES:
             _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
-    del options["scale"]
     return kind(**options)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import colour, images, tiles, weights
+from nstyle.balance import GREY
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
@@ -35,10 +36,10 @@ from nstyle.config import (
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
-from nstyle.layers import gradient_flops
+from nstyle.layers import gradient_flops, layer_names
 from nstyle.losses import FeatureMaps
 from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
-from nstyle.objective import LossWeights, Problem, Structure, Targets
+from nstyle.objective import LossWeights, Problem, References, Structure, Targets
 from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
 from nstyle.style_losses import is_random
@@ -53,9 +54,9 @@ from nstyle.transfer import (
     coarse_to_fine,
     coarse_to_fine_batch,
     content_target,
-    equal_weights,
     noise_image,
     objective,
+    reference,
     style_target,
 )
 
@@ -70,6 +71,9 @@ _USUAL_TILE, _LEAST_HISTORY = 256, 5
 #: Photograph, painting, start, and what of them is kept at smaller sizes; the command's libraries
 #: and the programs of the smaller sizes. Measured at 1400 and 2048 px.
 _RUN_PICTURES, _RUN_BYTES = 4, 320 * 2**20
+
+#: Share of content in a loss below which the photograph hardly counts.
+LEAST_CONTENT = 0.01
 
 #: Time of an evaluation by tiles over that of the whole picture, measured at 1024 px.
 _TILED_COST = 1.3
@@ -127,6 +131,7 @@ class Plan(NamedTuple):
       detail: standard deviation, in parts of white, and seed of the noise that a picture gets when
         it is scaled up.
       tolerance: see `solver.Stopping`.
+      balanced: whether terms are divided by their references, see `balance`.
       notes: what the user should know, a line each.
     """
 
@@ -144,6 +149,7 @@ class Plan(NamedTuple):
     method: Method
     detail: tuple[float, int]
     tolerance: float
+    balanced: bool
     notes: tuple[str, ...]
 
     @property
@@ -321,7 +327,8 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
         luminance=config.colour in colour.OF_LUMINANCE,
         content_loss=content_loss(config),
         style_loss=style_loss(config),
-        temperature=smoothing(config)[0],
+        temperature=smoothing(config),
+        padding=config.padding,
     )
 
 
@@ -397,6 +404,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         solver,
         (config.pyramid.noise, config.seed),
         config.tolerance,
+        config.balance,
         (
             *_notes(config, network.pixels),
             *_judge_notes(config),
@@ -458,44 +466,43 @@ def _sizes(
     return tuple(tiled[::-1])
 
 
+class _Scene(NamedTuple):
+    """What a run's targets and references are made of; hashable, so that they are kept by it.
+
+    Attributes: see `Plan`, whose paintings are those recoloured; and the seed of a random loss.
+    """
+
+    structure: Structure
+    network: Network
+    content: Picture | None
+    styles: tuple[Picture, ...]
+    guide: Guide | None
+    content_map: Picture | None
+    seed: int | None
+
+
 def build(planned: Plan) -> Job:
-    """Computes the targets of a plan, once for each picture and structure, and gathers the rest."""
+    """Computes targets and references, once for each picture and structure; gathers the rest."""
     structure, network = planned.structure, planned.network
     std, seed = planned.detail
-    content, guide, content_map = planned.content, planned.guide, planned.content_map
-
-    def style_targets(size: Size, scale: float) -> dict[str, tuple[Any, ...]]:
-        found: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
-        for number, (style, shape) in enumerate(
-            zip(planned.recoloured, size.style_shapes, strict=True)
-        ):
-            if guide is None or guide.is_whole(number):
-                own = _style_target(structure, network, style, shape, size.tile)
-                copies = 1 if guide is None else len(guide.served(number))
-            else:
-                own = _guided_target(structure, network, style, shape, guide, number, scale)
-                copies = 1
-            found = {layer: found[layer] + copies * own[layer] for layer in found}
-        return found
+    scene = _Scene(
+        structure,
+        network,
+        planned.content,
+        planned.recoloured,
+        planned.guide,
+        planned.content_map,
+        seed if is_random(structure.style_loss) else None,
+    )
 
     def stage(size: Size) -> Stage:
-        shape, scale = size.shape, max(size.shape) / max(planned.sizes[-1].shape)
-        targets = Targets(
-            {}
-            if content is None
-            else _content_target(structure, network, content, shape, size.tile),
-            style_targets(size, scale),
+        scale = max(size.shape) / max(planned.sizes[-1].shape)
+        problem = _problem(scene, size, scale)._replace(
+            weights=planned.weights, blend=planned.blend
         )
-        problem = Problem(
-            network.params,
-            targets,
-            planned.weights,
-            jnp.asarray(seed, jnp.uint32) if is_random(structure.style_loss) else (),
-            planned.blend,
-            () if guide is None else _guidance(structure, guide, shape, scale),
-            () if content_map is None else _content_weights(structure, content_map, shape),
-        )
-        return Stage(problem, shape, Stopping(size.steps, planned.tolerance), size.tile)
+        if planned.balanced:
+            problem = problem._replace(references=_references(scene, size._replace(steps=0), scale))
+        return Stage(problem, size.shape, Stopping(size.steps, planned.tolerance), size.tile)
 
     return Job(
         structure,
@@ -505,6 +512,51 @@ def build(planned: Plan) -> Job:
         Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
         planned.content.array if structure.luminance and planned.content is not None else None,
     )
+
+
+def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
+    """Returns the problem of a size, its terms not weighted yet.
+
+    Args:
+      scene: what it is made of.
+      size: the shapes of its pictures.
+      scale: of the size, in parts of the result's.
+    """
+    structure, network, content, styles, guide, content_map, seed = scene
+    shape = size.shape
+    style_targets: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
+    for number, (style, own_shape) in enumerate(zip(styles, size.style_shapes, strict=True)):
+        if guide is None or guide.is_whole(number):
+            own = _style_target(structure, network, style, own_shape, size.tile)
+            copies = 1 if guide is None else len(guide.served(number))
+        else:
+            own = _guided_target(structure, network, style, own_shape, guide, number, scale)
+            copies = 1
+        style_targets = {layer: style_targets[layer] + copies * own[layer] for layer in own}
+    content_targets = (
+        {} if content is None else _content_target(structure, network, content, shape, size.tile)
+    )
+    return Problem(
+        network.params,
+        Targets(content_targets, style_targets),
+        LossWeights({}, {}),
+        () if seed is None else jnp.asarray(seed, jnp.uint32),
+        guidance=() if guide is None else _guidance(structure, guide, shape, scale),
+        content_weights=()
+        if content_map is None
+        else _content_weights(structure, content_map, shape),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _references(scene: _Scene, size: Size, scale: float) -> References:
+    structure, problem = scene.structure, _problem(scene, size, scale)
+    photograph = None if scene.content is None else _scaled(scene.content.array, size.shape)
+    if size.tile is None:
+        return reference(structure, problem, photograph, size.shape)
+    if photograph is None:
+        photograph = np.full(size.shape, GREY, np.float32)
+    return tiles.references(structure, problem, structure.value_range * photograph, size.tile)
 
 
 @functools.lru_cache(maxsize=8)
@@ -745,28 +797,62 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
     """Returns a step as a row of a table.
 
     `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
-    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights. `size` is the
-    picture's long side: losses of different sizes are of different problems, and `best_loss` is of
-    this size.
+    `content/LAYER`, `style/LAYER` and `tv/raw` are the terms before their weights. `content_left`
+    and `style_left` are the means of those over the layers, by their weights, where they have no
+    unit (see `balance`). `size` is the picture's long side: losses of different sizes are of
+    different problems, and `best_loss` is of this size.
     """
     iteration = moment.iteration
     content, style, tv = jax.tree.map(float, tuple(iteration.aux))
     stage = job.stages[moment.stage]
-    weights = stage.problem.weights
-    return {
+    weights = jax.tree.map(float, stage.problem.weights)
+    row: dict[str, float | int] = {
         "step": moment.step,
         "size": max(stage.shape),
         "loss": iteration.value,
-        "content": sum(float(weights.content[key]) * term for key, term in content.items()),
-        "style": sum(float(weights.style[key]) * term for key, term in style.items()),
-        "tv": float(weights.tv) * tv,
+        "content": _dot(weights.content, content),
+        "style": _dot(weights.style, style),
+        "tv": weights.tv * tv,
         "best_loss": iteration.best_value,
         "gradient_norm": iteration.gradient_norm,
         "restarts": iteration.restarts,
+    }
+    if stage.problem.references:
+        row |= _left("content", weights.content, content) | _left("style", weights.style, style)
+    return row | {
         **{f"content/{layer}": term for layer, term in content.items()},
         **{f"style/{layer}": term for layer, term in style.items()},
         "tv/raw": tv,
     }
+
+
+def weights_and_references(job: Job) -> dict[str, Any]:
+    """Returns, for the record, what terms of the result's size are multiplied and divided by.
+
+    Empty references stand for terms in the units of their losses.
+    """
+    problem = job.stages[-1].problem
+    references = problem.references._asdict() if problem.references else {}
+    found = {"weights": problem.weights._asdict(), "references": references}
+    return jax.tree.map(float, found)
+
+
+def content_share(row: Mapping[str, float | int]) -> float | None:
+    """Returns the share of the content term in the loss of a row; None where it has none."""
+    of_content = any(name.startswith("content/") for name in row)
+    return row["content"] / row["loss"] if of_content and row["loss"] else None
+
+
+def _left(name: str, weights: Mapping[str, float], terms: Mapping[str, float]) -> dict[str, float]:
+    """Returns the mean of terms by their weights, or where all are zero by none; none of none."""
+    if not terms:
+        return {}
+    counted = weights if any(weights.values()) else dict.fromkeys(terms, 1.0)
+    return {f"{name}_left": _dot(counted, terms) / sum(counted.values())}
+
+
+def _dot(weights: Mapping[str, float], terms: Mapping[str, float]) -> float:
+    return sum(weights[layer] * term for layer, term in terms.items())
 
 
 def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
@@ -983,17 +1069,44 @@ def _initial(
 
 def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     """Returns the weight of every term that the settings name."""
-    shares = {}
-    for name, layers in (("content", structure.content_layers), ("style", structure.style_layers)):
-        own = config[f"{name}_layer_weights"]
-        scale = config[f"{name}_loss"].scale * smoothing(config)[1]
-        total = config[f"{name}_weight"] * scale
-        shares[name] = (
-            equal_weights(layers, total)
-            if own is None
-            else {layer: total * weight for layer, weight in zip(layers, own, strict=True)}
+
+    def weights(name: str, layers: tuple[str, ...]) -> dict[str, Any]:
+        own, total = (
+            layer_weights(config, name, layers, structure.network),
+            config[f"{name}_weight"],
         )
-    return LossWeights(shares["content"], shares["style"], config.tv_weight)
+        if config.balance:
+            total /= sum(own.values()) or 1.0
+        return {layer: total * share for layer, share in own.items()}
+
+    return LossWeights(
+        weights("content", structure.content_layers),
+        weights("style", structure.style_layers),
+        config.tv_weight,
+    )
+
+
+def layer_weights(
+    config: DictConfig, name: str, layers: tuple[str, ...], network: str
+) -> dict[str, float]:
+    """Returns what each layer counts in its term: as told, or shares that sum to 1.
+
+    Where terms have no unit it is the weight of a layer in their mean, so that the total is
+    `content_weight` times the mean of content terms and `style_weight` times that of style terms.
+
+    Args:
+      config: the settings.
+      name: `content` or `style`.
+      layers: of that term.
+      network: whose layers they are; deeper ones come later.
+    """
+    told = config[f"{name}_layer_weights"]
+    if told is not None:
+        return dict(zip(layers, told, strict=True))
+    falloff = config.style_falloff if name == "style" else 1.0
+    by_depth = sorted(layers, key=layer_names(network).index)
+    counts = {layer: falloff**-depth for depth, layer in enumerate(by_depth)}
+    return {layer: counts[layer] / sum(counts.values()) for layer in layers}
 
 
 def _tile(

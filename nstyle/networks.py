@@ -71,6 +71,10 @@ PRECISIONS: dict[str, Precision] = {
     "bfloat16": Precision(jnp.dtype(jnp.bfloat16), jax.lax.Precision.DEFAULT),
 }
 
+#: What lies beyond the picture's border, as `jnp.pad` names it: zeros, which is the mean pixel, as
+#: every network here was trained; the border itself; or the picture mirrored at its border.
+PADDINGS = {"zeros": "constant", "replicate": "edge", "reflect": "reflect"}
+
 #: Mean pixel, on the scale from 0 to 1, of each family of pretrained weights.
 MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
     "torchvision": (0.485, 0.456, 0.406),
@@ -137,6 +141,28 @@ def _convolve(
     return convolve(x, kernel, jnp.asarray(turned, kernel.dtype))
 
 
+def framed(x: Image, layer: str, network: str, padding: str) -> tuple[Float[Array, "_ _ 3"], int]:
+    """Returns a picture with what lies beyond its border, and by how much more its features reach.
+
+    The convolution still pads its input with zeros; what these touch is cut off again.
+
+    Args:
+      x: preprocessed picture.
+      layer: the first convolution.
+      network: a key of `NETWORKS`.
+      padding: a key of `PADDINGS`.
+
+    Returns:
+      The larger picture, and how many positions to cut off each side of the layer's features.
+    """
+    if padding == "zeros":
+        return x, 0
+    own = geometry(layer, network)
+    positions = -(-own.padding // own.stride)
+    pixels = positions * own.stride
+    return jnp.pad(x, ((pixels, pixels), (pixels, pixels), (0, 0)), PADDINGS[padding]), positions
+
+
 def pool(x: Features, network: str, pooling: str) -> Float[Array, "_ _ c"]:
     """Returns the pool of features by a network's windows.
 
@@ -157,22 +183,27 @@ class Extractor(nn.Module):
       pooling: a key of `POOLINGS`.
       layers: canonical names of the layers to return.
       precision: a key of `PRECISIONS`.
+      padding: of the first convolution, a key of `PADDINGS`; maps are padded with zeros.
     """
 
     network: str
     pooling: str
     layers: tuple[str, ...]
     precision: str = "float32"
+    padding: str = "zeros"
 
     @nn.compact
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
         features: FeatureMaps = {}
-        for name in needed(self.layers, self.network):
+        used = needed(self.layers, self.network)
+        x, cut = framed(x, used[0], self.network, self.padding)
+        for name in used:
             if geometry(name, self.network).pooled:
                 x = pool(x, self.network, self.pooling)
             turned = self.variables.get("params", {}).get(name, {}).get("turned")
             x = nn.relu(convolution(name, self.network, self.precision, turned)(x))
+            x, cut = x[cut : x.shape[0] - cut, cut : x.shape[1] - cut], 0
             if name in self.layers:
                 features[name] = x
         return features
@@ -201,6 +232,7 @@ def network_features(
     layers: tuple[str, ...],
     pixels: str,
     precision: str = "float32",
+    padding: str = "zeros",
 ) -> FeatureMaps:
     """Returns the features of `layers` for an RGB picture in [0, 1].
 
@@ -212,12 +244,13 @@ def network_features(
       layers: canonical layer names.
       pixels: the family of the weights, `torchvision` or `caffe`.
       precision: a key of `PRECISIONS`.
+      padding: a key of `PADDINGS`.
 
     Returns:
       Arrays of shape (*`layers.extent`, channels), none negative, of the dtype of the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
-    module = Extractor(network, pooling, layers, precision)
+    module = Extractor(network, pooling, layers, precision, padding)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)
     return features

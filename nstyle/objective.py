@@ -4,6 +4,10 @@
 
 (Gatys et al. 2015, equation 7.) `Structure` holds what decides the compiled program, `Problem` the
 arrays and weights that it is run on: a change of numbers never compiles again.
+
+Where a problem has `References`, each term is divided by what it is worth for a picture that knows
+nothing of the answer. Terms are then numbers without a unit: content is the share of the photograph
+that is unexplained, style the share of the distance to the painting that is left.
 """
 
 from collections.abc import Sequence
@@ -29,7 +33,14 @@ from nstyle.losses import (
     softmax_smoothing,
     total_variation,
 )
-from nstyle.networks import MEAN_PIXEL, POOLINGS, PRECISIONS, Params, network_features
+from nstyle.networks import (
+    MEAN_PIXEL,
+    PADDINGS,
+    POOLINGS,
+    PRECISIONS,
+    Params,
+    network_features,
+)
 from nstyle.style_losses import (
     GramMatrix,
     StyleLoss,
@@ -67,6 +78,7 @@ class Structure:
       luminance: whether all terms are of the pictures' luminance alone, see `colour.grey`.
       temperature: of the softmax that smooths all features before any loss, see
         `losses.softmax_smoothing`; None leaves them as they are.
+      padding: what the network sees beyond the picture's border, a key of `networks.PADDINGS`.
 
     Raises:
       NstyleError: a value is not one of those allowed, or a layer is named twice.
@@ -89,12 +101,14 @@ class Structure:
     regions: tuple[int | None, ...] = (None,)
     content_weighted: bool = False
     temperature: float | None = None
+    padding: str = "zeros"
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, NETWORKS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("pixels", self.pixels, MEAN_PIXEL)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("padding", self.padding, PADDINGS)
         check_choice("content_reduction", self.content_reduction, CONTENT_REDUCTIONS)
         check_choice("gram_normalization", self.gram_normalization, GRAM_NORMALIZATIONS)
         check_choice("style_reduction", self.style_reduction, STYLE_REDUCTIONS)
@@ -157,6 +171,18 @@ class Targets(NamedTuple):
     style: dict[str, tuple[Any, ...]]
 
 
+class References(NamedTuple):
+    """What each term is worth for a picture that knows nothing of the answer; see `balance`.
+
+    Attributes:
+      content: by content layer.
+      style: by style layer, for each target of the style loss.
+    """
+
+    content: dict[str, Scalar]
+    style: dict[str, tuple[Scalar, ...]]
+
+
 class Problem(NamedTuple):
     """Everything traced but the picture itself.
 
@@ -171,6 +197,7 @@ class Problem(NamedTuple):
         (regions, h, w), each region's sum is 1; empty where `Structure.regions` names none.
       content_weights: by content layer, what the content loss at each position is multiplied by,
         (h, w, 1); empty unless `Structure.content_weighted`.
+      references: what terms are divided by; empty leaves them in the units of their losses.
     """
 
     params: Params
@@ -180,6 +207,7 @@ class Problem(NamedTuple):
     blend: tuple[Float[Array, ""] | float, ...] = (1.0,)
     guidance: FeatureMaps | tuple[()] = ()
     content_weights: FeatureMaps | tuple[()] = ()
+    references: References | tuple[()] = ()
 
 
 class Terms(NamedTuple):
@@ -209,6 +237,7 @@ def features_of(
         layers=layers,
         pixels=structure.pixels,
         precision=structure.precision,
+        padding=structure.padding,
     )
     if structure.temperature is None:
         return features
@@ -269,15 +298,45 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     """
     image = seen(structure, image)
     features = features_of(structure, problem.params, image, structure.layers)
-    targets, weights = problem.targets, problem.weights
-    by_layer = _observed(structure, features)
-    style = style_term_of(structure, pixels=image.shape[0] * image.shape[1])
-    key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
+    content = content_distances(structure, features, problem)
+    style = style_distances(structure, features, problem, image.shape)
+    if problem.references:
+        content, style = jax.tree.map(jnp.divide, (content, style), tuple(problem.references))
+    terms = Terms(
+        content=content,
+        style={layer: blended(problem.blend, own) for layer, own in style.items()},
+        tv=total_variation(image, structure.tv_kind, structure.value_range),
+    )
+    return weighted_total(terms, problem.weights), terms
 
-    def content_of(layer: str) -> Scalar:
+
+def content_distances(
+    structure: Structure, features: FeatureMaps, problem: Problem
+) -> dict[str, Scalar]:
+    """Returns how far features are from those of the content picture, by content layer."""
+
+    def distance(layer: str) -> Scalar:
         own = problem.content_weights[layer] if problem.content_weights else 1.0
         term = content_term(structure.content_loss, structure.content_reduction, own)
-        return term(features[layer], targets.content[layer])
+        return term(features[layer], problem.targets.content[layer])
+
+    return {layer: distance(layer) for layer in structure.content_layers}
+
+
+def style_distances(
+    structure: Structure, features: FeatureMaps, problem: Problem, shape: tuple[int, ...]
+) -> dict[str, tuple[Scalar, ...]]:
+    """Returns how far features are from each target of the style loss, by style layer.
+
+    Args:
+      structure: static.
+      features: of a picture, of the style layers.
+      problem: targets, guidance and seed.
+      shape: height and width of the picture.
+    """
+    by_layer = _observed(structure, features)
+    style = style_term_of(structure, pixels=shape[0] * shape[1])
+    key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
 
     def distance(layer: str, target: Any, region: int | None) -> Scalar:
         if region is None:
@@ -288,16 +347,13 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
         )
         return style.by_moments.distance(statistic, target)
 
-    def style_of(layer: str) -> Scalar:
-        pairs = zip(targets.style[layer], structure.regions, strict=True)
-        return blended(problem.blend, [distance(layer, *pair) for pair in pairs])
-
-    terms = Terms(
-        content={layer: content_of(layer) for layer in structure.content_layers},
-        style={layer: style_of(layer) for layer in structure.style_layers},
-        tv=total_variation(image, structure.tv_kind, structure.value_range),
-    )
-    return weighted_total(terms, weights), terms
+    return {
+        layer: tuple(
+            distance(layer, target, region)
+            for target, region in zip(problem.targets.style[layer], structure.regions, strict=True)
+        )
+        for layer in structure.style_layers
+    }
 
 
 def blended(blend: Sequence[Float[Array, ""] | float], distances: Sequence[Scalar]) -> Scalar:

@@ -24,7 +24,16 @@ PHOTOGRAPHS = (
 
 #: Paintings of the standard set, by their names in `paintings`. New ones go to the end, so that
 #: every pair stays in the half where it is.
-PAINTINGS = ("swirls", "mosaic", "blossom")
+PAINTINGS = (
+    "swirls",
+    "mosaic",
+    "blossom",
+    "hatching",
+    "watercolour",
+    "points",
+    "woodcut",
+    "impasto",
+)
 
 #: What `pairs` can name: (number of a photograph, of a painting) -> whether the pair belongs to it.
 #: What is chosen on `calibration` is judged on `test`: each has half of every photograph's and of

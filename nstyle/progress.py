@@ -63,6 +63,18 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:.2f} steps/s" if task.speed else "compiling")
 
 
+def losses(row: Mapping[str, float | int]) -> str:
+    """Returns the losses of a row of a trace, of content and style what is left where it is known.
+
+    Such as `loss 3.1  content 0.42  style 0.031`.
+    """
+    names = {"loss": "loss", "content": "content", "style": "style", "tv": "tv"}
+    left = {name: f"{name}_left" for name in ("content", "style") if f"{name}_left" in row}
+    return "  ".join(
+        f"{name} {row[column]:.4g}" for name, column in (names | left).items() if row[column]
+    )
+
+
 class RunProgress:
     """Shows step, losses, speed and time left on standard error, as a context manager.
 
@@ -108,13 +120,11 @@ class RunProgress:
 
     def update(self, row: Mapping[str, float | int], run: int = 0) -> None:
         """Shows a row of a run's trace."""
-        losses = "  ".join(
-            f"{name} {row[name]:.4g}" for name in ("loss", "content", "style", "tv") if row[name]
-        )
+        told = losses(row)
         step = int(row["step"])
         self._steps[run] = step
         sweep = self._sweep(run)
-        self._bar.update(self._tasks[run], completed=step, losses=losses, sweep=sweep)
+        self._bar.update(self._tasks[run], completed=step, losses=told, sweep=sweep)
         now = time.monotonic()
         due = now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._total
         if due and not self._console.is_terminal:
@@ -122,8 +132,7 @@ class RunProgress:
             speed = (step - self._firsts[run]) / (now - self._started)
             left = (self._total - step) / speed if speed else float("nan")
             self._console.print(
-                f"{sweep}step {step}/{self._total}  {losses}"
-                f"  {speed:.2f} steps/s  {left:.0f} s left",
+                f"{sweep}step {step}/{self._total}  {told}  {speed:.2f} steps/s  {left:.0f} s left",
                 soft_wrap=True,
                 highlight=False,
                 markup=False,

@@ -38,6 +38,9 @@ _PROGRAM = (
     "from nstyle.cli import main; main()"
 )
 
+#: Columns of a trace that a visitor is shown.
+_NUMBERS = ("loss", "content_left", "style_left")
+
 #: Rows of a trace from which the time left is guessed.
 _ROWS_TO_GUESS = 3
 
@@ -105,7 +108,8 @@ class Job:
       state: waiting, running, ending, done, stopped or failed.
       message: why it failed.
       step: the last one made; None before the first.
-      loss: at that step; None where it is not finite.
+      numbers: `loss` at that step, and `content_left` and `style_left` where the recipe has them;
+        those that are not finite are left out.
       seconds_left: a guess; None where there is none yet.
       saved: step of the last picture on the way.
     """
@@ -117,7 +121,7 @@ class Job:
     state: str = "waiting"
     message: str = ""
     step: int | None = None
-    loss: float | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
     saved: int | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -155,8 +159,9 @@ class Job:
         names, *rows = trace.read_text().rpartition("\n")[0].split("\n")  # whole lines alone
         if rows:
             last = dict(zip(names.strip().split(","), rows[-1].strip().split(","), strict=True))
-            self.step, loss = int(last["step"]), float(last["loss"])
-            self.loss = loss if math.isfinite(loss) else None  # of a step that is taken back
+            self.step = int(last["step"])
+            found = {name: float(last[name]) for name in _NUMBERS if name in last}
+            self.numbers = {name: value for name, value in found.items() if math.isfinite(value)}
             self.seconds_left = self._guess(len(rows))
         steps = [int(path.stem[5:]) for path in trace.parent.glob("step_*.png")]
         self.saved = max(steps, default=None)
@@ -258,8 +263,10 @@ class Jobs:
         unfinished = self._unfinished()
         return {
             name: getattr(job, name)
-            for name in ("id", "state", "message", "step", "steps", "loss", "seconds_left", "saved")
+            for name in ("id", "state", "message", "step", "steps", "seconds_left", "saved")
         } | {
+            **dict.fromkeys(_NUMBERS),
+            **job.numbers,
             "before": unfinished.index(job) if job.state == "waiting" else 0,
             "result": (job.folder / "result.png").is_file(),
             "command": job.command,

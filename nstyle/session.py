@@ -24,7 +24,16 @@ from nstyle.config import PATH_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.interrupts import Interrupts, signals, uninterrupted
-from nstyle.job import Plan, blank_course_of, build, picture_of, plan, row, run_together
+from nstyle.job import (
+    Plan,
+    blank_course_of,
+    build,
+    picture_of,
+    plan,
+    row,
+    run_together,
+    weights_and_references,
+)
 from nstyle.progress import Place, RunProgress
 from nstyle.scores import score
 from nstyle.solver import STEP_PROGRAM
@@ -342,6 +351,7 @@ class _Record:
                 "stop": stop,
                 "steps": moment.step,
                 "best": self.trace.rows[moment.best_step],
+                **weights_and_references(self.job),
                 "seconds": round(self._seconds(), 3),
                 "batch": self._batch,
                 "compiles": _Compilations.take(),

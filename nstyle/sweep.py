@@ -34,18 +34,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nstyle import runs
 from nstyle.batch import automatic
-from nstyle.config import (
-    PAIR_KEYS,
-    PATH_KEYS,
-    check_overrides,
-    one_line_errors,
-    quote,
-    to_yaml,
-)
+from nstyle.config import PAIR_KEYS, PATH_KEYS, check_overrides, one_line_errors, quote, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
-from nstyle.job import Kind, Plan, kind_of, plan
+from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
 from nstyle.pairs import Pair, pairs_of
 from nstyle.progress import Place, counting, watched
 from nstyle.session import Task, done, folder_of, limit_threads
@@ -348,8 +341,7 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
                 own = getattr(plans[i].structure, f"{name}_layers")
                 union = getattr(together, f"{name}_layers")
                 if own != union:
-                    shares = configs[i][f"{name}_layer_weights"] or [1 / len(own)] * len(own)
-                    by_layer = dict(zip(own, shares, strict=True))
+                    by_layer = layer_weights(configs[i], name, own, together.network)
                     added[i] |= {
                         f"{name}_layers": list(union),
                         f"{name}_layer_weights": [by_layer.get(layer, 0.0) for layer in union],

@@ -14,11 +14,12 @@ Past the last layer with a loss of its own, a block's backward pass needs no fea
 ReLU and pool let values through: one bit for each value, kept from the forward pass. Not so with L2
 pooling, whose slope is of the features: there all of a block's are computed again.
 
-A tile reads zeros beyond the border, and every layer's features are set to zero there, which is
-what the padding of a convolution over the whole picture amounts to. So all tiles of a block have
-one shape and run one program; a side as long as the map's has no halo. Python drives the tiles, as
-XLA on the CPU runs a convolution inside a loop several times slower than outside; one after
-another, as what it copies meanwhile takes a core from XLA, and a tile ahead takes memory.
+A tile reads beyond the picture's border what `Structure.padding` says, and zeros beyond that of
+every map, which is what the padding of a convolution over the whole picture amounts to. So all
+tiles of a block have one shape and run one program; a side as long as the map's has no halo. Python
+drives the tiles, as XLA on the CPU runs a convolution inside a loop several times slower than
+outside; one after another, as what it copies meanwhile takes a core from XLA, and a tile ahead
+takes memory.
 """
 
 import bisect
@@ -34,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from nstyle.balance import CONTENT_FLOOR, STYLE_FLOOR, worth
 from nstyle.colour import grey
 from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
@@ -52,7 +54,9 @@ from nstyle.losses import (
 from nstyle.networks import Params, convolution, pool, preprocess
 from nstyle.objective import (
     Problem,
+    References,
     Structure,
+    Targets,
     Terms,
     blended,
     style_term_of,
@@ -301,6 +305,48 @@ def style_targets(
     return found
 
 
+def references(
+    structure: Structure, problem: Problem, photograph: Image | Map, tile: int
+) -> References:
+    """Returns `balance.references` of a large picture.
+
+    Args:
+      structure: static part of the objective.
+      problem: with the targets; those of content stay in the host's memory.
+      photograph: in [0, `structure.value_range`], of the result's shape.
+      tile: edge of the first block's tiles in pixels.
+
+    Raises:
+      NstyleError: the tile has less than two pixels, or a loss is not one of sums over positions.
+    """
+
+    def of_content(layer: str) -> Scalar:
+        target = np.asarray(problem.targets.content[layer])
+        energy = np.einsum("hwc,hwc->c", target, target, dtype=np.float64)
+        mean = target.mean(axis=(0, 1), dtype=np.float64)
+        variation = energy - math.prod(target.shape[:2]) * np.square(mean)
+        share = _content_share(structure.content_reduction, target.shape)
+        floor = CONTENT_FLOOR * energy.sum()
+        return worth(share * np.float32(variation.sum()), share * np.float32(floor))
+
+    def of_style(layer: str, found: Any, target: Any) -> Scalar:
+        channels = width(layer, structure.network)
+        positions = math.prod(extent(layer, structure.network, photograph.shape))
+        blank = Moments(jnp.zeros(channels), jnp.zeros((channels, channels)))
+        energy = by.distance(by.statistic(blank, positions), target)
+        return worth(by.distance(found, target), STYLE_FLOOR * energy)
+
+    by = _by_moments(structure, pixels=photograph.shape[0] * photograph.shape[1])
+    own = style_targets(structure, problem.params, photograph, tile)
+    return References(
+        {layer: of_content(layer) for layer in structure.content_layers},
+        {
+            layer: tuple(of_style(layer, own[layer][0], of) for of in problem.targets.style[layer])
+            for layer in structure.style_layers
+        },
+    )
+
+
 def check_structure(structure: Structure) -> None:
     """Refuses a network that tiles cannot take apart or evaluate, and losses they cannot add up.
 
@@ -468,6 +514,7 @@ def _blocks(structure: Structure, shape: tuple[int, ...], tile: int) -> list[_Bl
         structure.content_layers,
         structure.style_layers,
         value_range=structure.value_range,
+        padding=structure.padding,
     )
     network = structure.network
     widest = width("conv1_1", network)
@@ -499,6 +546,7 @@ def _terms(
     """Returns the terms, but for total variation, and their weighted derivatives."""
     targets, weights = problem.targets, problem.weights
     network = structure.network
+    worths = problem.references or _ones(targets)
     terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {}, {})
     for layer in structure.style_layers:
         by = _by_moments(structure, pixels=shape[0] * shape[1])
@@ -506,7 +554,8 @@ def _terms(
 
         def term(found: Moments, by: ByMoments = by, n: int = positions, on: str = layer) -> Scalar:
             own = by.statistic(found, n)
-            return blended(problem.blend, [by.distance(own, of) for of in targets.style[on]])
+            pairs = zip(targets.style[on], worths.style[on], strict=True)
+            return blended(problem.blend, [by.distance(own, of) / worth for of, worth in pairs])
 
         found = _moments(sums, layer, positions)
         terms.style[layer], slope = jax.value_and_grad(term)(found)
@@ -516,10 +565,18 @@ def _terms(
         slopes.shift[layer] = share * slope.mean - found.mean @ slopes.gram[layer]
     for layer in structure.content_layers:
         features = (*extent(layer, network, shape), width(layer, network))
-        share = _content_share(structure.content_reduction, features)
+        share = _content_share(structure.content_reduction, features) / worths.content[layer]
         terms.content[layer] = share * jnp.float32(sums.squares[layer])
         slopes.square[layer] = 2.0 * weights.content[layer] * share
     return terms, slopes
+
+
+def _ones(targets: Targets) -> References:
+    """Returns the references of terms that stay in the units of their losses."""
+    return References(
+        dict.fromkeys(targets.content, jnp.ones(())),
+        {layer: (jnp.ones(()),) * len(own) for layer, own in targets.style.items()},
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -746,7 +803,7 @@ def _recompute(
     x = crop
     if part.layers[0] == "conv1_1":
         x = preprocess(x / part.structure.value_range, part.structure.pixels)
-        x = _inside(x, part.halo, window, size)
+        x = _bordered(x, part, window, size)
     features = {}
     for layer in part.recomputed:
         x = _layer(part, params, x, layer, window, size)
@@ -774,6 +831,19 @@ def _convolve(part: _Block, params: Params, x: Features, layer: str) -> Features
 def _trim(x: Features, margin: tuple[int, int]) -> Features:
     above, beside = margin
     return x[above : x.shape[0] - above, beside : x.shape[1] - beside]
+
+
+def _bordered(x: Features, part: _Block, window: _Window, size: tuple[int, int]) -> Features:
+    """Sets what lies beyond the border of the picture, as `Structure.padding` says."""
+    padding = part.structure.padding
+    if padding == "zeros":
+        return _inside(x, part.halo, window, size)
+    for axis, first in enumerate((window.top - part.halo[0], window.left - part.halo[1])):
+        places, last = first + jnp.arange(x.shape[axis]), size[axis] - 1
+        within = jnp.clip(places, 0, last)
+        mirrored = 2 * within - places if padding == "reflect" else within
+        x = jnp.take(x, mirrored - first, axis=axis, mode="clip")
+    return x
 
 
 def _inside(x: Features, halo: tuple[int, int], window: _Window, size: tuple[int, int]) -> Features:

@@ -30,7 +30,8 @@ from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
 from nstyle.files import user_path
 from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of, style_size
-from nstyle.objective import Terms
+from nstyle.networks import Params
+from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
 from nstyle.progress import RunProgress
 from nstyle.resolution import enlarged
 from nstyle.scores import fidelity
@@ -48,7 +49,7 @@ from nstyle.training import (
     spread,
     stacked_styles,
 )
-from nstyle.transfer import check_size, style_target
+from nstyle.transfer import check_size, content_target, reference, style_target
 
 HELP = """\
 nstyle-train: a network that paints in one pass, trained on the losses of nstyle
@@ -201,6 +202,9 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     structure = structure_of(losses, network.pixels)
     targets = [style_target(structure, network.params, jnp.asarray(s.array)) for s in styles]
     goal = Goal(network.params, stacked_styles(targets or [{}]), loss_weights(losses, structure))
+    if losses.balance:
+        found = _references(structure, network.params, targets or [{}], held_out)
+        goal = goal._replace(references=found)
     named = [
         {"file": Path(file).name, "sha256": picture.digest}
         for file, picture in zip(files, styles, strict=True)
@@ -218,6 +222,24 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         structure, architecture, training.steps, training.learning_rate, training.final_rate
     )
     return Plan(recipe, goal, pictures, held_out, named, kept, settings)
+
+
+def _references(
+    structure: Structure, params: Params, targets: list[dict[str, Any]], pictures: np.ndarray
+) -> References:
+    """Returns the references of a training, means over the pictures held out; see `Goal`."""
+
+    def of_style(target: dict[str, Any]) -> References:
+        found = []
+        for picture in pictures:
+            content = content_target(structure, params, jnp.asarray(picture))
+            problem = Problem(params, Targets(content, target), LossWeights({}, {}))
+            found.append(reference(structure, problem, picture, picture.shape))
+        return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
+
+    by_style = [of_style(target) for target in targets]
+    own = jax.tree.map(lambda *values: jnp.stack(values), *(found.style for found in by_style))
+    return References(by_style[0].content, own)
 
 
 def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
@@ -386,6 +408,9 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
         "styles": planned.styles,
         "training": planned.settings["training"],
         "losses": planned.losses,
+        "references": jax.tree.map(
+            lambda values: np.asarray(values).tolist(), planned.goal.references
+        ),
         "data": {
             "name": pictures.name,
             "files": len(pictures.files),

@@ -22,6 +22,7 @@ from nstyle.networks import Params
 from nstyle.objective import (
     LossWeights,
     Problem,
+    References,
     Structure,
     Targets,
     Terms,
@@ -87,11 +88,13 @@ class Goal(NamedTuple):
       params: weights of the network that the losses see by.
       styles: style targets, those of all styles stacked.
       weights: of the terms.
+      references: what terms are divided by, see `objective.Problem`; of style, one for each style.
     """
 
     params: Params
     styles: dict[str, Any]
     weights: LossWeights
+    references: References | tuple[()] = ()
 
 
 def initial_state(recipe: Recipe, seed: int) -> State:
@@ -142,8 +145,14 @@ def perceptual_loss(
 
     def loss(image: Any, picture: Any, style: Any) -> tuple[Float[Array, ""], Terms]:
         content = content_targets(structure, goal.params, structure.value_range * picture)
-        target = jax.tree.map(lambda leaf: leaf[style], goal.styles)
-        problem = Problem(goal.params, Targets(content, target), goal.weights, seed)
+        target, references = goal.styles, goal.references
+        target = jax.tree.map(lambda leaf: leaf[style], target)
+        if references:
+            own = jax.tree.map(lambda leaf: leaf[style], references.style)
+            references = References(references.content, own)
+        problem = Problem(
+            goal.params, Targets(content, target), goal.weights, seed, references=references
+        )
         return evaluate(structure, structure.value_range * image, problem)
 
     means: tuple[Float[Array, ""], Terms] = jax.tree.map(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle import tiles
+from nstyle.balance import grey_picture, references
 from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
 from nstyle.layers import extent
@@ -22,6 +23,7 @@ from nstyle.networks import MEAN_PIXEL, Params
 from nstyle.objective import (
     LossWeights,
     Problem,
+    References,
     Structure,
     Targets,
     content_targets,
@@ -93,6 +95,7 @@ def prepare(
     weights: LossWeights,
     content: Float[Array | np.ndarray, "h w 3"] | None,
     style: Float[Array | np.ndarray, "style_h style_w 3"] | None,
+    balanced: bool = False,
 ) -> Problem:
     """Computes the targets and gathers all that the loss needs but the picture.
 
@@ -104,6 +107,8 @@ def prepare(
       weights: weights of the terms, one for every layer of `structure`.
       content: picture in [0, 1]; not needed without content layers.
       style: picture in [0, 1], of any size; not needed without style layers.
+      balanced: whether terms are divided by their references, see `balance`; without a content
+        picture that needs one to be prepared for, it is of a grey one of the style picture's shape.
 
     Raises:
       NstyleError: a picture is missing, or too small for the deepest layer.
@@ -123,7 +128,11 @@ def prepare(
         content={} if content is None else content_target(structure, params, content),
         style={} if style is None else style_target(structure, params, style),
     )
-    return Problem(params, targets, weights)
+    problem = Problem(params, targets, weights)
+    if not balanced:
+        return problem
+    shape = style.shape if content is None else content.shape
+    return problem._replace(references=reference(structure, problem, content, shape))
 
 
 def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
@@ -152,6 +161,21 @@ def style_target(
 ) -> dict[str, tuple[Any, ...]]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
     return style_targets(structure, params, structure.value_range * style, guidance)
+
+
+def reference(
+    structure: Structure,
+    problem: Problem,
+    photograph: Image | np.ndarray | None,
+    shape: tuple[int, ...],
+) -> References:
+    """Returns `balance.references` of a picture in [0, 1], compiled; None is a grey one."""
+    if photograph is None:
+        return _references(structure, problem, grey_picture(structure, shape))
+    return _references(structure, problem, structure.value_range * jnp.asarray(photograph))
+
+
+_references = jax.jit(references, static_argnums=0)
 
 
 @functools.lru_cache(maxsize=64)

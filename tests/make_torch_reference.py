@@ -60,8 +60,8 @@ def column(values):
     return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
 
 
-def features(image, weights, pooling, pixels="torchvision"):
-    """(1, 3, h, w) in [0, 1] -> features by layer."""
+def features(image, weights, pooling, pixels="torchvision", border="constant"):
+    """(1, 3, h, w) in [0, 1] -> features by layer; `border` is the picture's, maps have zeros."""
     if pixels == "caffe":
         x = (255 * image).flip(1) - column((103.939, 116.779, 123.68))
     else:
@@ -73,8 +73,9 @@ def features(image, weights, pooling, pixels="torchvision"):
         if name[4] != block:
             x, block = pool(x, 2, 2), name[4]
         kernel = torch.from_numpy(np.asarray(kernel, np.float64).transpose(3, 2, 0, 1).copy())
+        x = functional.pad(x, (1, 1, 1, 1), "constant" if out else border)
         x = functional.relu(
-            functional.conv2d(x, kernel, torch.from_numpy(np.asarray(bias, np.float64)), padding=1)
+            functional.conv2d(x, kernel, torch.from_numpy(np.asarray(bias, np.float64)))
         )
         out[name] = x
     return out
@@ -117,11 +118,12 @@ def photographs():
         yield from (to_torch(np.roll(square, turn, axis=2)) for turn in range(3))
 
 
-SETS = {  # network, pooling, pixels, the layers in use
-    "momo": ("vgg16", "max", "caffe", "1_2 2_2 3_3 4_3 5_3 1_1 2_1 3_1 4_1 5_1"),
-    "vgg19": ("vgg19", "max", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2 5_2"),
-    "gatys": ("vgg19", "avg", "caffe", "1_1 2_1 3_1 4_1 5_1 4_2"),
-    "default": ("vgg16", "avg", "torchvision", "1_1 2_1 3_1 4_1 5_1 4_2 1_2 2_2 3_3 4_3"),
+SETS = {  # network, pooling, pixels, the picture's border, the layers in use
+    "momo": ("vgg16", "max", "caffe", "constant", "1_2 2_2 3_3 4_3 5_3 1_1 2_1 3_1 4_1 5_1"),
+    "vgg19": ("vgg19", "max", "caffe", "constant", "1_1 2_1 3_1 4_1 5_1 4_2 5_2"),
+    "gatys": ("vgg19", "avg", "caffe", "constant", "1_1 2_1 3_1 4_1 5_1 4_2"),
+    "default": ("vgg16", "avg", "torchvision", "replicate", "1_1 2_1 3_1 4_1 5_1 4_2"),
+    "johnson": ("vgg16", "avg", "torchvision", "constant", "1_2 2_2 3_3 4_3"),
 }
 
 
@@ -130,13 +132,15 @@ def recipes():
     content, style = (picture(name, 20, 17)[0] for name in ("chelsea.png", "coffee.png"))
     generated = np.random.default_rng(2).random((17, 20, 3)).astype(np.float32)
     stored = {"content": content, "style": style, "generated": generated}
+    grey = np.full_like(generated, 0.5)
     images = {"content": content / 255.0, "style": style / 255.0, "generated": generated}
-    for key, (network, pooling, pixels, layers) in SETS.items():
+    images["grey"] = grey
+    for key, (network, pooling, pixels, border, layers) in SETS.items():
         for image_name, image in images.items():
-            found = features(to_torch(image), weights[network], pooling, pixels)
+            found = features(to_torch(image), weights[network], pooling, pixels, border)
             for layer in layers.split():
                 stored[f"{key}/{image_name}/conv{layer}"] = to_numpy(found[f"conv{layer}"])
-    network, pooling, pixels, layers = SETS["gatys"]
+    network, pooling, pixels, _, layers = SETS["gatys"]
     sums = {}
     for image in photographs():
         found = features(image, weights[network], pooling, pixels)

@@ -15,6 +15,7 @@ from nstyle.transfer import objective
 
 FIRST = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 LAST = ["conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"]
+HALVES = (16, 8, 4, 2, 1)
 PIXELS = 17 * 20
 
 
@@ -112,32 +113,47 @@ def keras(features, image):
     )
 
 
-def default(features, _):
+def mean_tv(image):
+    return (np.diff(image, axis=0) ** 2).mean() + (np.diff(image, axis=1) ** 2).mean()
+
+
+def unexplained(features, layer):
+    return (features.content(layer) ** 2).mean() / features.of("content", layer).var(axis=0).mean()
+
+
+def left(features, layer, of="content"):
+    """The Gram distance over that of the photograph, or of what is in its place."""
+    grams = [
+        f.T @ f / f.size
+        for picture in ("generated", "style", of)
+        for f in [features.of(picture, layer)]
+    ]
+    return ((grams[0] - grams[1]) ** 2).sum() / ((grams[2] - grams[1]) ** 2).sum()
+
+
+def default(features, image):
     style = {
-        name: 1e5 / 5 * (features.style(name, lambda m, n: m * n) ** 2).sum() for name in FIRST
+        name: 10 * n / 31 * left(features, name) for name, n in zip(FIRST, HALVES, strict=True)
     }
-    return {"conv4_2": (features.content("conv4_2") ** 2).mean()}, style, 0.0
+    return {"conv4_2": unexplained(features, "conv4_2")}, style, 20 * mean_tv(image)
 
 
 def content_alone(features, image):
-    tv = (np.diff(image, axis=0) ** 2).mean() + (np.diff(image, axis=1) ** 2).mean()
-    return default(features, image)[0], {}, 1.0 * tv
+    return default(features, image)[0], {}, 2.0 * mean_tv(image)
 
 
 def johnson2016(features, _):
-    style = {
-        f"conv{name}": 30 / 4 * (features.style(f"conv{name}", lambda m, n: m * n) ** 2).sum()
-        for name in ("1_2", "2_2", "3_3", "4_3")
-    }
-    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, style, 0.0
+    names = [f"conv{name}" for name in ("1_2", "2_2", "3_3", "4_3")]
+    style = {name: JOHNSON_WEIGHT / 4 * left(features, name) for name in names}
+    return {"conv2_2": unexplained(features, "conv2_2")}, style, 0.0
 
 
 def super_resolution(features, _):
-    return {"conv2_2": (features.content("conv2_2") ** 2).mean()}, {}, 0.0
+    return {"conv2_2": unexplained(features, "conv2_2")}, {}, 0.0
 
 
 def style_alone(features, image):
-    return {}, default(features, image)[1], 0.0
+    return {}, {name: 1 / 5 * left(features, name, "grey") for name in FIRST}, 0.0
 
 
 KNOWN = {  # the set of features, white, the formula
@@ -150,7 +166,7 @@ KNOWN = {  # the set of features, white, the formula
     "keras": ("vgg19", 255.0, keras),
     "default": ("default", 1.0, default),
     "content-reconstruction": ("default", 1.0, content_alone),
-    "johnson2016": ("default", 1.0, johnson2016),
+    "johnson2016": ("johnson", 1.0, johnson2016),
     "texture": ("default", 1.0, style_alone),
     "super-resolution": ("momo", 1.0, super_resolution),
 }
@@ -161,7 +177,7 @@ OTHER_FEATURES = ("alexnet", "random-weights")
 
 def job_of(recipe, reference, weight_files, **settings):
     key = KNOWN[recipe][0]
-    if key != "default":
+    if key not in ("default", "johnson"):
         settings["weights"] = weight_files["vgg16" if key == "momo" else "vgg19"]
     pictures = {
         name: reference[name].astype(np.float32) / np.float32(255) for name in ("content", "style")

@@ -391,7 +391,8 @@ def test_the_page_asks_nobody_else(client):
     assert addresses == {"http://www.w3.org/2000/svg"}
     data = json.loads(re.search(r'id="data">(.*?)</script>', page.text, re.DOTALL)[1])
     assert list(data["recipes"]) == ["default", "alexnet"]  # weights at hand
-    assert [style["name"] for style in data["styles"]] == ["blossom", "mosaic", "swirls"]
+    paintings = "blossom hatching impasto mosaic points swirls watercolour woodcut"
+    assert [style["name"] for style in data["styles"]] == paintings.split()
     assert data["models"] == [{"name": "both", "styles": ["a", "b"]}]
 
 
@@ -548,7 +549,9 @@ def test_two_visitors_have_their_runs_one_after_the_other(served, visitor, pictu
 def test_a_run_is_watched_found_again_and_stopped(served, visitor):
     page = visitor()
     begin(page, 400)
-    page.locator("#line", has_text=re.compile(r"Step \d+ of 400 · loss [\d.]+")).wait_for()
+    page.locator(
+        "#line", has_text=re.compile(r"Step \d+ of 400 · \d+ % of the photograph")
+    ).wait_for()
     assert page.locator("progress").get_attribute("max") == "400"
     page.locator("#picture img:not(.over)[src*='/steps/']").wait_for()
     page.reload()

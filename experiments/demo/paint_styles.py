@@ -1,153 +1,38 @@
-"""Paint three original style pictures, stroke by stroke, from nothing but a seed.
+"""Paint eight original style pictures, stroke by stroke, from nothing but a seed.
 
 Run it as `python experiments/demo/paint_styles.py OUT_FOLDER`; it writes `swirls.jpg` (a night
-of whirling light), `mosaic.jpg` (cubist facets under dark contours) and `blossom.jpg` (a garden
-laid on with the palette knife).
+of whirling light), `mosaic.jpg` (cubist facets under dark contours), `blossom.jpg` (a garden of
+roses), `points.jpg` (a harbour in dots of pure colour), `impasto.jpg` (an autumn avenue in slabs
+from the palette knife), and from `paper.py` `hatching.jpg` (a still life in pen and ink),
+`watercolour.jpg` (poppies before misty hills) and `woodcut.jpg` (a sun over a rough sea).
 
-Each picture is built the way a painter would: a coloured ground, then broad, medium and small
+An oil painting is built the way a painter would: a coloured ground, then broad, medium and small
 strokes. A stroke is a bundle of bristles, thin lines that follow a flow field, each with its own
-shade and its own height. The heights, lit from the upper left, give the paint its relief.
+shade and its own height, or one slab from a knife. The heights, lit from the upper left, give the
+paint its relief.
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw
-
-Array = np.ndarray
-Rng = np.random.Generator
-
-SIZE = 768  # side of a finished picture, in pixels
-FINE = 2  # supersampling: strokes are drawn FINE times larger, then reduced
-LUMA = np.array([0.299, 0.587, 0.114])
-
-PIGMENTS = {
-    "ink": "#0d1428", "umber": "#2e1a17", "ultramarine": "#1c2a7c", "cobalt": "#2358b8",
-    "azure": "#5b9fd8", "teal": "#12686f", "turquoise": "#4dbcb4", "mist": "#c5e2d8",
-    "pine": "#0f3a3c", "leaf": "#3d8a3c", "lime": "#a9c24a", "ochre": "#c98a26",
-    "gold": "#f2bd35", "cream": "#fbefcb", "orange": "#e97a25", "vermilion": "#dd3b24",
-    "brick": "#9c2f24", "plum": "#5a1744", "magenta": "#c0246f", "pink": "#f39ab0",
-}  # fmt: skip
-
-
-def ramp(t: Array | float, names: str) -> Array:
-    """Blend through the named pigments as t goes from 0 to 1; RGB (0..1) is the last axis."""
-    stops = np.array([ImageColor.getrgb(PIGMENTS[name]) for name in names.split()]) / 255
-    at = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(t, at, channel) for channel in stops.T], axis=-1)
-
-
-def noise(rng: Rng, cells: int) -> Array:
-    """Return a smooth SIZE x SIZE random field, roughly in -1..1, with that many cells a side."""
-    grid = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
-    return np.asarray(grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-
-
-def mix(a: Array, b: Array, share: Array) -> Array:
-    """Blend colour field b into a, where share (0..1) says how much at each place."""
-    share = np.clip(share, 0, 1)[..., None]
-    return a * (1 - share) + b * share
-
-
-def spread(field: Array) -> Array:
-    """Replace values by their rank, from 0 to 1, so that every tone gets an equal share."""
-    ranks = np.empty(field.size)
-    ranks[np.argsort(field, axis=None)] = np.linspace(0, 1, field.size)
-    return ranks.reshape(field.shape)
-
-
-def pixel(point: Array) -> Array:
-    """Return the nearest pixel (integers x, y) inside the picture, for one point or many."""
-    return np.clip(point, 0, SIZE - 1).astype(int)
-
-
-def follow(angle: Array, points: Array, lengths: Array, steps: int = 14) -> Iterator[Array]:
-    """Walk many points at once along the angle field; yield their places after each step."""
-    for _ in range(steps + 1):
-        yield points
-        x, y = pixel(points).T
-        heading = np.stack([np.cos(angle[y, x]), np.sin(angle[y, x])], axis=1)
-        points = points + heading * (lengths / steps)[:, None]
-
-
-def smear(field: Array, angle: Array, length: float = 170) -> Array:
-    """Average a field along the flow, which draws it out into ribbons."""
-    y, x = np.mgrid[:SIZE, :SIZE]
-    places, total = np.stack([x, y], axis=-1).reshape(-1, 2).astype(float), np.zeros(SIZE * SIZE)
-    for way in (length, -length):
-        for spots in follow(angle, places, np.full(len(places), way), steps=30):
-            px, py = pixel(spots).T
-            total += field[py, px]
-    return total.reshape(SIZE, SIZE)
-
-
-class Canvas:
-    """A canvas that keeps the colour and the height of the paint on it."""
-
-    def __init__(self, rng: Rng, ground: str, comb: float) -> None:
-        """Prime the canvas with one pigment; comb says how deep the bristles scratch."""
-        side = (SIZE * FINE, SIZE * FINE)
-        self.rng, self.comb = rng, comb
-        self.paint = Image.new("RGB", side, PIGMENTS[ground])
-        self.height = Image.new("L", side, 90)
-        self._colour, self._relief = ImageDraw.Draw(self.paint), ImageDraw.Draw(self.height)
-
-    def stroke(self, path: Array, width: float, colour: Array, vary: float = 1) -> None:
-        """Draw one loaded brush along path (points x, y), as a bundle of uneven bristles."""
-        rng, path, width = self.rng, path * FINE, width * FINE
-        normal = np.gradient(path, axis=0)[:, ::-1] * [-1, 1]
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-        taper = np.interp(np.linspace(0, 1, len(path)), [0, 0.12, 0.8, 1], [0.75, 1, 1, 0.55])
-        count = max(4, int(width / 2.2))
-        across = np.linspace(-1, 1, count)
-        # Two half-mixed pigments on one brush, a lit edge, and a shade for every single bristle.
-        second = colour + vary * rng.normal(0, 0.075, 3) + vary * rng.normal(0, 0.07)
-        side = 0.5 + 0.5 * np.tanh(2 * (across - rng.uniform(-0.8, 0.8)))[:, None]
-        shade = rng.normal(0, 0.045, (count, 1)) + rng.normal(0, 0.018, (count, 3))
-        tints = np.clip(colour * (1 - side) + second * side + vary * shade, 0, 1) * 255
-        # Paint is pushed outwards, so a stroke stands highest near its two edges.
-        body = rng.uniform(90, 140) + 45 * across**4 + rng.normal(0, self.comb, count)
-        starts, ends = rng.integers(0, 3, count), len(path) - rng.integers(0, 4, count)
-        for i in rng.permutation(count):
-            line = path + normal * (taper * across[i] * width / 2)[:, None]
-            points = [tuple(p) for p in line[starts[i] : ends[i]].tolist()]
-            if len(points) > 1:
-                thick = int(rng.integers(2, 5))
-                self._colour.line(points, tuple(int(c) for c in tints[i]), thick, "curve")
-                self._relief.line(points, int(np.clip(body[i], 0, 255)), thick)
-
-    def layer(
-        self, colours: Array, angle: Array, width: float, length: float,
-        where: Array | bool = True, vary: float = 1,
-    ) -> None:  # fmt: skip
-        """Cover the canvas (or where a mask allows) with strokes that follow the angle field."""
-        gap = width * 0.75
-        marks = np.arange(0, SIZE + gap, gap)
-        middles = np.stack(np.meshgrid(marks, marks), axis=-1).reshape(-1, 2)
-        middles = self.rng.permutation(middles + self.rng.uniform(-gap, gap, middles.shape))
-        x, y = pixel(middles).T
-        middles = middles[np.broadcast_to(where, (SIZE, SIZE))[y, x]]
-        lengths = length * self.rng.uniform(0.6, 1.3, len(middles))
-        *_, starts = follow(angle, middles, -lengths / 2)
-        paths = np.stack(list(follow(angle, starts, lengths)), axis=1)
-        for path, (x, y) in zip(paths, pixel(middles), strict=True):
-            self.stroke(path, width * self.rng.uniform(0.7, 1.2), colours[y, x], vary)
-
-    def finish(self, relief: float) -> Image.Image:
-        """Light the relief, balance the tones around mid-key and reduce to the final size."""
-        heights = np.asarray(self.height, dtype=np.float32) / 255
-        soft = np.asarray(self.height.resize((SIZE, SIZE)).resize(self.height.size), np.float32)
-        heights = 0.5 * heights + 0.5 * soft / 255
-        slope = sum(np.gradient(heights))  # rising to the right and downwards: facing the light
-        picture = np.asarray(self.paint, dtype=np.float32) / 255
-        picture = picture + relief * np.tanh(4 * slope)[..., None] * (0.35 + 0.65 * picture)
-        low, high = np.percentile(picture @ LUMA, [1.5, 98.5])
-        picture = np.clip(0.03 + 0.94 * (picture - low) / (high - low), 0, 1)
-        picture **= np.log(0.5) / np.log((picture @ LUMA).mean())
-        image = Image.fromarray((picture * 255).astype(np.uint8))
-        return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+from canvas import (
+    FINE,
+    PIGMENTS,
+    SIZE,
+    Array,
+    Canvas,
+    Knife,
+    Rng,
+    mix,
+    noise,
+    pixel,
+    ramp,
+    smear,
+    spread,
+)
+from paper import hatching, watercolour, woodcut
+from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 
 def swirls(rng: Rng) -> Image.Image:
@@ -283,15 +168,173 @@ def blossom(rng: Rng) -> Image.Image:
     return canvas.finish(relief=0.9)
 
 
+# The boats of the harbour: place and foot of the mast, its height, and the sails before and behind.
+BOATS = [
+    (0.17, 0.50, 0.12, "pink", "cream"), (0.88, 0.52, 0.17, "mist", "cream"),
+    (0.75, 0.56, 0.26, "orange", "gold"), (0.35, 0.61, 0.46, "vermilion", "cream"),
+]  # fmt: skip
+
+
+def moor(picture: Array, upright: float) -> Array:
+    """Draw the boats into a picture, upright or (where negative) upside down as reflections."""
+    sketch = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(sketch)
+    for x, foot, tall, jib, sail in BOATS:
+        for ink, corners in [
+            (jib, [(-0.02, 0.95), (-0.02, 0.14), (-0.34, 0.17)]),
+            (sail, [(0.02, 1), (0.02, 0.13), (0.42, 0.16), (0.27, 0.55)]),
+            ("plum", [(-0.4, 0.1), (0.46, 0.09), (0.34, 0), (-0.28, 0)]),
+        ]:
+            outline = np.array([x, foot]) + tall * np.array(corners) * [1, -upright]
+            draw.polygon((SIZE * outline).ravel().tolist(), fill=PIGMENTS[ink])
+    return np.asarray(sketch) / 255
+
+
+def harbour(rng: Rng) -> Array:
+    """Lay out the colours of a harbour at sunset: sails, their reflections, and a near shore."""
+    v, u = np.mgrid[:SIZE, :SIZE] / SIZE
+    away, shore = np.hypot(u - 0.62, v - 0.25), 0.46
+    glow = np.exp(-((away / 0.28) ** 2))[..., None]
+    picture = ramp(v / shore + 0.15 * noise(rng, 5), "cobalt azure azure mist pink orange")
+    picture = picture * (1 - glow) + glow * ramp(1 - 4 * away, "orange gold cream")
+    picture[away < 0.055] = 1, 0.99, 0.85
+    hills = v > shore - 0.11 * np.exp(-(((u - 0.98) / 0.25) ** 2)) - 0.05 * np.sin(6 * u + 1) ** 2
+    slopes = ramp(0.5 + 0.6 * noise(rng, 9), "ultramarine plum magenta") + 0.3 * glow
+    picture = np.where(hills[..., None], slopes, picture)
+
+    # The water mirrors all above it, shaken sideways, between cool ripples.
+    ripple = np.sin(75 * np.sqrt(np.clip(v - 0.3, 0, 1)) + 4 * noise(rng, 6) + 2 * noise(rng, 16))
+    mirrored = (SIZE * (2 * shore - v).clip(0, shore - 0.03)).astype(int)
+    water = moor(np.take_along_axis(picture, mirrored[..., None], axis=0), upright=-0.9)
+    shaken = (SIZE * np.clip(u + 0.13 * (v - shore + 0.05) * ripple, 0, 0.999)).astype(int)
+    water = np.take_along_axis(water, shaken[..., None], axis=1)
+    water = mix(water, ramp(v, "turquoise cobalt ultramarine"), 0.3 + 0.25 * ripple)
+    picture = moor(np.where((v > shore)[..., None], water, picture), upright=1)
+
+    # A pine leans in from the left over a strip of warm ground.
+    ground = v > 0.93 - 0.16 * np.exp(-(((u - 0.02) / 0.3) ** 2)) + 0.02 * noise(rng, 8)
+    sunlit = ramp(0.5 + 0.5 * noise(rng, 12) + 0.4 * noise(rng, 30), "plum vermilion orange gold")
+    picture = np.where(ground[..., None], sunlit, picture)
+    bend = 0.04 + 0.12 * (0.9 - v) ** 2 + 0.01 * noise(rng, 6)
+    trunk = (np.abs(u - bend) < 0.012 + 0.012 * v) & (v > 0.12) & (v < 0.9)
+    picture[trunk] = ramp(40 * (u - bend) + 0.5, "vermilion plum ink")[trunk]
+    for x, y, wide in [(0.1, 0.06, 0.2), (0.02, 0.17, 0.13), (0.25, 0.14, 0.13), (0.13, 0.2, 0.1)]:
+        r = np.hypot((u - x) / wide, (v - y) / (0.5 * wide)) + 0.35 * noise(rng, 20)
+        leaves = ramp(0.55 + (y - v) / wide + 0.5 * noise(rng, 25), "ink pine leaf lime gold")
+        picture = np.where((r < 1)[..., None], leaves, picture)
+    return picture
+
+
+# The pigments of the dots; the first nine are also used as tints.
+PURE = [
+    "ultramarine", "cobalt", "turquoise", "leaf", "lime", "gold", "orange", "vermilion",
+    "magenta", "azure", "plum", "pine", "pink", "cream",
+]  # fmt: skip
+
+
+def points(rng: Rng) -> Image.Image:
+    """Paint a harbour in dots of pure colour, which only the eye mixes."""
+    target = harbour(rng)
+    pure = np.array([ImageColor.getrgb(PIGMENTS[name]) for name in PURE]) / 255
+    pure = np.concatenate([pure, 0.45 * pure[:9] + 0.55])  # and tints, let down with white
+    canvas = Image.new("RGB", (SIZE * FINE, SIZE * FINE), PIGMENTS["cream"])
+    draw = ImageDraw.Draw(canvas)
+    for size in (15.0, 13.0, 11.0):
+        marks = np.arange(0.0, 1.15 * SIZE, size)
+        grid = np.stack(np.meshgrid(marks, 0.9 * marks), axis=-1)
+        grid[1::2, :, 0] += size / 2
+        spots = rng.permutation(grid.reshape(-1, 2))
+        spots += rng.normal(0, size / 6, spots.shape)
+        x, y = pixel(spots).T
+        # Each dot takes the pigment nearest to a guess: the colour meant here, thrown about it, and
+        # now and then its complement, which makes it vibrate.
+        guess = target[y, x] + rng.normal(0, 0.085, (len(x), 3))
+        other = rng.uniform(0, 1, len(x)) < 0.05
+        guess[other] = 1.15 - guess[other]
+        chosen = np.linalg.norm(guess[:, None] - pure, axis=2).argmin(axis=1)
+        radii = FINE * size / 2 * rng.uniform(0.75, 1, (len(x), 1))
+        radii = radii * rng.uniform(0.9, 1.1, (len(x), 2))
+        boxes = np.concatenate([spots * FINE - radii, spots * FINE + radii], axis=1)
+        tints = (255 * np.clip(pure[chosen] + rng.normal(0, 0.02, (len(x), 3)), 0, 1)).astype(int)
+        for box, tint in zip(boxes.tolist(), tints.tolist(), strict=True):
+            draw.ellipse(box, tuple(tint))
+    soft = canvas.filter(ImageFilter.GaussianBlur(0.5 * FINE))
+    return soft.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+# The trunks along the avenue, from far to near: place, foot and width.
+TRUNKS = [
+    (0.485, 0.54, 0.010), (0.60, 0.545, 0.012), (0.42, 0.57, 0.018), (0.67, 0.575, 0.020),
+    (0.32, 0.61, 0.028), (0.78, 0.63, 0.032), (0.17, 0.69, 0.044), (0.93, 0.71, 0.048),
+]  # fmt: skip
+
+
+def avenue(rng: Rng) -> tuple[Array, Array]:
+    """Lay out an avenue in autumn rain; return its colours and the turn of the knife."""
+    v, u = np.mgrid[:SIZE, :SIZE] / SIZE
+    du, dv = u - 0.54, v - 0.5  # from the place where the road vanishes
+    away = np.hypot(du, dv)
+    patch = noise(rng, 8) + 0.7 * noise(rng, 18)
+    warm = ramp(0.55 + 0.4 * patch, "plum brick vermilion orange gold gold")
+    green = ramp(0.5 + 0.45 * patch, "pine teal leaf lime gold")
+    light = ramp(0.5 + 0.3 * noise(rng, 6) + 0.25 * patch, "azure azure mist mist cream")
+    opening = 0.07 + 0.75 * np.clip(-dv, 0, 1) ** 1.3 + 0.1 * noise(rng, 9) - np.abs(du)
+    above = mix(mix(warm, green, 4 * noise(rng, 4) - 1.2), light, 10 * opening)
+    above = mix(above, ramp(1.1 - 5 * away, "orange gold cream"), 1.35 - 7 * away)
+
+    # The wet road is cool, but for the light that it mirrors; fallen leaves lie along its sides.
+    wet = 0.45 + 0.35 * noise(rng, 7) + 0.3 * patch + 0.5 * dv
+    road = ramp(wet, "ink ultramarine cobalt cobalt azure mist")
+    shine = np.exp(-((du / (0.05 + 0.12 * dv.clip(0))) ** 2)) + 0.5 * noise(rng, 14)
+    road = mix(road, ramp(1 - 1.6 * dv + 0.3 * patch, "orange gold cream"), 1.3 * shine - 0.2)
+    litter = ramp(0.35 + 0.4 * patch, "plum brick vermilion orange gold")
+    road = mix(road, litter, 25 * (np.abs(du) - 0.05 - 1.0 * dv + 0.04 * noise(rng, 12)))
+    below = dv > 0.03 + 0.25 * np.abs(du) ** 1.2
+    colours = np.where(below[..., None], road, above)
+    turn = np.where(below, 0.25 * noise(rng, 7), 2 * noise(rng, 7) - 0.8)
+    return colours, turn
+
+
+def impasto(rng: Rng) -> Image.Image:
+    """Paint an avenue in autumn rain with slabs of paint from a palette knife."""
+    colours, turn = avenue(rng)
+    canvas = Knife(rng, "umber", comb=0)
+    for width, length in [(46, 84), (34, 58)]:
+        canvas.layer(colours, turn, width, length)
+    canvas.layer(1.05 * colours, turn, 22, 42, where=noise(rng, 9) > 0)
+    for x, foot, wide in TRUNKS:
+        tall, lean = 14 * wide + 0.1, rng.normal(0, 0.03)
+        t = np.linspace(0, 1, 4 + int(60 * wide))
+        for lower, upper in zip(t[:-1], t[1:] + 0.04, strict=True):
+            thick = SIZE * wide * (1 - 0.5 * lower)
+            for side, names in [(0, "ink umber plum"), (-0.32, "brick plum cobalt")]:
+                path = [(x + lean * s + side * wide, foot - tall * s) for s in (lower, upper)]
+                colour = ramp(rng.uniform(), names)
+                canvas.stroke(SIZE * np.array(path), max(5, thick * (1 + side)), colour, vary=0.6)
+    canvas.layer(1.15 * colours, turn + 0.7, 13, 26, where=noise(rng, 14) > 0.3)
+    return canvas.finish(relief=1)
+
+
+# Every picture with its seed and the quality of its JPEG.
+PICTURES = [
+    (swirls, 8, 92), (mosaic, 2, 92), (blossom, 3, 92), (points, 5, 88), (impasto, 5, 88),
+    (hatching, 7, 88), (watercolour, 7, 90), (woodcut, 7, 88),
+]  # fmt: skip
+
+
 def main() -> None:
-    """Paint the three pictures into the folder named on the command line."""
+    """Paint all pictures into the folder named on the command line, or only those named too."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out_folder", type=Path)
-    folder = parser.parse_args().out_folder
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="paint no others")
+    arguments = parser.parse_args()
+    folder = arguments.out_folder
     folder.mkdir(parents=True, exist_ok=True)
-    for paint, seed in {swirls: 8, mosaic: 2, blossom: 3}.items():
+    for paint, seed, quality in PICTURES:
+        if arguments.only and paint.__name__ not in arguments.only:
+            continue
         target = folder / f"{paint.__name__}.jpg"
-        paint(np.random.default_rng(seed)).save(target, quality=92)
+        paint(np.random.default_rng(seed)).save(target, quality=quality)
         print(f"{target}: {target.stat().st_size / 1000:.0f} kB")
 
 
