@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +47,9 @@ Settings are written name=value, in any order:
 All settings and their values:      nstyle --cfg job
 Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
 Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
+Each setting on many pictures:      nstyle -m pairs=standard | calibration | test | few | FILE ...
+                                    nstyle -m contents=FOLDER styles=FOLDER ...
 Several of them at a time:          nstyle -m batch=4 ...    or batch=auto
-On many pairs of pictures:          nstyle -m pairs=standard ... | contents=FOLDER styles=FOLDER
 Runs that compare something:        nstyle -m experiment={experiments} ...
 The page of such a sweep:           nstyle report runs/sweeps/NAME
 Weights:                            nstyle weights --help
@@ -123,8 +123,6 @@ def _hydra(arguments: list[str]) -> None:
         """Quotes the name of a file, whatever characters it has."""
         key, _, value = argument.partition("=")
         if key not in PATH_KEYS or value in ("", "null") or value[0] in "\"'":
-            return argument
-        if re.fullmatch(r"[\w/.~-]+\.[a-z]+", value):
             return argument
         readable = key != "out" and can_be_read(argument) and not path_exists(value)
         return argument if readable else f"{key}={quote(value)}"

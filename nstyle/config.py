@@ -264,14 +264,13 @@ _LOSS_RANGES = {
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
-#: Keys of a sweep that stand for many values of `content` and `style`.
+#: Keys that name what the `content` and `style` of a sweep's runs are; see `pairs.pairs_of`.
 PAIR_KEYS = ("pairs", "contents", "styles")
 
 #: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
 PATH_KEYS = (
     "content",
     "style",
-    *PAIR_KEYS,
     "content_mask",
     "style_mask",
     "content_weight_map",
@@ -279,6 +278,7 @@ PATH_KEYS = (
     "runs_dir",
     "init",
     "weights",
+    *PAIR_KEYS,
 )
 
 #: Keys that say where results go and what else is done with them, not what they are.
@@ -295,6 +295,7 @@ OUTPUT_KEYS = (
     "threads",
     "batch",
     "frozen",
+    *PAIR_KEYS,
 )
 
 #: Keys that only name what other keys say, or files, which are known by their contents.
@@ -303,7 +304,6 @@ NAME_KEYS = (
     "experiment",
     "content",
     "style",
-    *PAIR_KEYS,
     "content_mask",
     "style_mask",
     "content_weight_map",
@@ -394,7 +394,9 @@ def _literal(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """Returns `text` as a quoted string of Hydra's grammar."""
+    """Returns `text` as a string of Hydra's grammar: in quotes, but for a file's plain name."""
+    if re.fullmatch(r"[\w/.~-]+\.[a-z]+", text):
+        return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
     return f"'{escaped}'"
 
@@ -641,7 +643,10 @@ def check(config: DictConfig) -> None:
 def _check_pictures(values: dict[str, Any]) -> None:
     for key in PAIR_KEYS:
         if values[key] is not None:
-            raise NstyleError(f"{key}: several pairs of pictures are a sweep; add -m")
+            raise NstyleError(
+                f"{key}: names the pictures of many runs: add -m; a single run and a search need"
+                " content= and style="
+            )
     _check_files("style", values["style"])
     _check_files("style_mask", values["style_mask"], empty=(None,))
     for share in values["style_blend"] or ():

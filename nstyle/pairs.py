@@ -1,25 +1,18 @@
-"""Pairs of a photograph and a painting: the standard set, lists, files and folders of them.
-
-The standard set needs no download: photographs that come with scikit-image, each with each painting
-that comes with this project. Its halves have every photograph and every painting alike often, so
-that what is chosen by one can be confirmed by the other.
-"""
+"""Pairs of a photograph and a painting that a sweep runs over: a standard set, or one's own."""
 
 import csv
-import itertools
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import user_path
 from nstyle.sources import SUFFIXES
 
-#: Files of a photograph and a painting.
-Pair = tuple[str, str]
-
-#: A portrait, an animal, a still life, a night, a machine, and a grey picture with much sky.
+#: Photographs of the standard set, which come with scikit-image. The last is grey, as no sixth one
+#: in colour shows a scene: the others are stars, a retina and what a microscope sees.
 PHOTOGRAPHS = (
     "astronaut.png",
     "chelsea.png",
@@ -29,6 +22,8 @@ PHOTOGRAPHS = (
     "camera.png",
 )
 
+#: Paintings of the standard set, by their names in `paintings`. New ones go to the end, so that
+#: every pair stays in the half where it is.
 PAINTINGS = (
     "swirls",
     "mosaic",
@@ -40,6 +35,25 @@ PAINTINGS = (
     "impasto",
 )
 
+#: What `pairs` can name: (number of a photograph, of a painting) -> whether the pair belongs to it.
+#: What is chosen on `calibration` is judged on `test`: each has half of every photograph's and of
+#: every painting's pairs, like the black and white fields of a chessboard.
+STANDARD: dict[str, Callable[[int, int], bool]] = {
+    "standard": lambda photograph, painting: True,
+    "calibration": lambda photograph, painting: (photograph + painting) % 2 == 0,
+    "test": lambda photograph, painting: (photograph + painting) % 2 == 1,
+    "few": lambda photograph, painting: painting == photograph % len(PAINTINGS),
+}
+
+_HEADER = ["content", "style"]
+
+
+class Pair(NamedTuple):
+    """The files of a photograph and a painting."""
+
+    content: str
+    style: str
+
 
 def paintings() -> dict[str, Path]:
     """Returns this project's own paintings: in the installed package, or in a checkout."""
@@ -48,92 +62,111 @@ def paintings() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.jpg"))}
 
 
-def _standard(chosen: Callable[[int, int], bool]) -> list[Pair]:
+def standard(part: str = "standard") -> list[Pair]:
+    """Returns the standard set, each photograph with each painting, or a part of it.
+
+    Args:
+      part: a key of `STANDARD`.
+    """
     import skimage.data
 
-    photographs, styles = Path(skimage.data.__file__).parent, paintings()
+    folder, files = Path(skimage.data.__file__).parent, paintings()
     return [
-        (str(photographs / photograph), str(styles[painting]))
-        for (i, photograph), (j, painting) in itertools.product(
-            enumerate(PHOTOGRAPHS), enumerate(PAINTINGS)
-        )
-        if chosen(i, j)
+        Pair(str(folder / photograph), str(files[painting]))
+        for i, photograph in enumerate(PHOTOGRAPHS)
+        for j, painting in enumerate(PAINTINGS)
+        if STANDARD[part](i, j)
     ]
-
-
-#: Parts of the standard set, by the numbers of photograph and painting.
-STANDARD: dict[str, Callable[[int, int], bool]] = {
-    "standard": lambda i, j: True,
-    "calibration": lambda i, j: (i + j) % 2 == 0,
-    "test": lambda i, j: (i + j) % 2 == 1,
-    "few": lambda i, j: i == j,
-}
 
 
 def pairs_of(pairs: Any, contents: str | None, styles: str | None) -> list[Pair]:
-    """Returns the pairs that the settings `pairs`, or `contents` and `styles`, name.
+    """Returns the pairs that three settings name, each once; none where all three are None.
 
     Args:
-      pairs: a key of `STANDARD`, a file with a photograph and a painting on each line, or a list of
-        these two; None where there are folders.
-      contents: a folder of photographs, each of which is paired with each painting.
-      styles: a folder of paintings.
+      pairs: a key of `STANDARD`; or a text file with a line `content,style` for each pair, names
+        relative to the file's folder, in quotes where they have a comma; or a list of pairs.
+      contents: a folder of photographs, each of which goes with each painting.
+      styles: the folder of those paintings.
 
     Raises:
-      NstyleError: one line that names what is wrong.
+      NstyleError: naming the setting or the line of the file that is wrong.
     """
-    if pairs is not None and (contents, styles) != (None, None):
-        raise NstyleError("pairs: give either pairs, or contents and styles")
-    if pairs is None:
-        if contents is None or styles is None:
-            given, lacking = ("styles", "contents") if contents is None else ("contents", "styles")
-            raise NstyleError(f"{given}: needs {lacking}=FOLDER beside it")
-        return list(itertools.product(_pictures("contents", contents), _pictures("styles", styles)))
-    if isinstance(pairs, str):
-        return _standard(STANDARD[pairs]) if pairs in STANDARD else _read(pairs)
-    return [_checked(pair, pair) for pair in pairs]
-
-
-def _pictures(setting: str, folder: str | None) -> list[str]:
-    """Returns the pictures of a folder, 2.jpg before 10.jpg."""
-    place = user_path(setting, folder or "")
-    if not place.is_dir():
-        raise NstyleError(f"{setting}: there is no folder {folder!r}")
-    found = [
-        path
-        for path in place.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    if (contents is None) != (styles is None):
+        key, other = ("contents", "styles") if styles is None else ("styles", "contents")
+        raise NstyleError(
+            f"{key}: needs {other} too: each picture of one goes with each of the other"
+        )
+    if contents is not None and styles is not None:
+        if pairs is not None:
+            raise NstyleError("pairs: beside contents and styles, which name pairs too; give one")
+        paintings = _pictures("styles", styles)
+        found = [Pair(c, s) for c in _pictures("contents", contents) for s in paintings]
+    elif pairs is None:
+        return []
+    elif isinstance(pairs, str):
+        found = standard(pairs) if pairs in STANDARD else _read(pairs)
+    elif isinstance(pairs, list):
+        found = [_pair("pairs", entry, Path()) for entry in pairs]
+    else:
+        raise NstyleError(f"pairs: {pairs!r} is no set, file or list of pairs")
     if not found:
-        raise NstyleError(f"{setting}: no picture in {folder!r} ({', '.join(SUFFIXES)})")
+        raise NstyleError(f"pairs: there are none in {pairs!r}")
+    return list(dict.fromkeys(found))
+
+
+def _read(name: str) -> list[Pair]:
+    path = user_path("pairs", name)
+    if not path.is_file():
+        raise NstyleError(
+            f"pairs: {name!r} is neither a file nor a set{nearest(name, STANDARD)}"
+            f" (sets: {', '.join(STANDARD)})"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, skipinitialspace=True, strict=True)
+            rows = [(lines.line_num, [name.strip() for name in line]) for line in lines]
+    except (OSError, UnicodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NstyleError(f"pairs: {name} is no readable file of pairs ({reason})") from error
+    return [
+        _pair(f"pairs: {name}, line {number}", row, path.parent)
+        for number, row in rows
+        if any(row) and row != _HEADER
+    ]
+
+
+def _pair(where: str, entry: Any, folder: Path) -> Pair:
+    """Returns a pair whose files are named relative to a folder; `where` is for the errors."""
+    if not _is_pair(entry):
+        raise NstyleError(
+            f"{where}: {entry} is not a photograph and a painting (quote a name that has a comma)"
+        )
+    files = [user_path(where, file if file.startswith("~") else folder / file) for file in entry]
+    for file in files:
+        if not file.is_file():
+            raise NstyleError(f"{where}: there is no picture {str(file)!r}")
+    return Pair(*map(str, files))
+
+
+def _is_pair(entry: Any) -> bool:
+    if not isinstance(entry, Sequence) or isinstance(entry, str):
+        return False
+    return len(entry) == 2 and all(isinstance(file, str) and file for file in entry)
+
+
+def _pictures(key: str, name: str) -> list[str]:
+    """Returns the pictures in a folder, hidden ones and subfolders aside."""
+    folder = user_path(key, name)
+    if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        raise NstyleError(f"{key}: there is no folder {name!r} that can be read")
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not found:
+        raise NstyleError(f"{key}: the folder {name!r} has no pictures ({', '.join(SUFFIXES)})")
     return [str(path) for path in sorted(found, key=_natural)]
 
 
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    parts = re.findall(r"\d+|\D+", path.name)
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
-
-
-def _read(file: str) -> list[Pair]:
-    """Returns the pairs of a CSV file; their paths are relative to its folder."""
-    place = user_path("pairs", file)
-    if not place.is_file():
-        raise NstyleError(
-            f"pairs: {file!r} is neither a file nor a name{nearest(file, STANDARD)}"
-            f" (names: {', '.join(STANDARD)})"
-        )
-    try:
-        rows = list(csv.reader(place.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise NstyleError(f"pairs: {file} cannot be read ({error})") from error
-    rows = [row for row in rows if row and row != ["content", "style"]]
-    if not rows:
-        raise NstyleError(f"pairs: {file} names no pairs (content,style on each line)")
-    named = [_checked([name.strip() for name in row], ",".join(row)) for row in rows]
-    return [(str(place.parent / content), str(place.parent / style)) for content, style in named]
-
-
-def _checked(pair: Any, told: Any) -> Pair:
-    if isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) and x for x in pair):
-        return pair[0], pair[1]
-    raise NstyleError(f"pairs: {told!r} is not a photograph and a painting")
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Returns a key that sorts as people count: `2.jpg` before `10.jpg`."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [int(part) if part.isdecimal() else part for part in parts], path.name

@@ -18,11 +18,11 @@ import re
 import shlex
 import sys
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,7 +30,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nstyle import runs
 from nstyle.batch import automatic
@@ -39,7 +39,7 @@ from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
 from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
-from nstyle.pairs import pairs_of
+from nstyle.pairs import Pair, pairs_of
 from nstyle.progress import Place, counting, watched
 from nstyle.session import Task, done, folder_of, limit_threads
 from nstyle.transfer import draws_afresh
@@ -126,44 +126,54 @@ class StoreSweeper(Sweeper):
             override.get_key_element(): _values(override)
             for override in parser.parse_overrides(given)
         }
-        pairs = self._pairs(choices)
         swept = {key for key, values in choices.items() if len(values) > 1}
-        for key in {"threads", "batch"} & swept:
-            raise NstyleError(f"{key}: one number for all runs of a sweep, not several")
-        jobs = [
-            [*pair, *(f"{key}={value}" for key, value in zip(choices, values, strict=True))]
-            for *values, pair in itertools.product(*choices.values(), pairs)
+        for key in sorted({"threads", "batch", *PAIR_KEYS} & swept):
+            raise NstyleError(f"{key}: one value for all runs of a sweep, not several")
+        pairs = self._pairs(choices)
+        axes = [
+            [[f"{key}={value}"] for value in values]
+            for key, values in choices.items()
+            if not (pairs and key in (*PAIR_KEYS, *Pair._fields))
         ]
-        swept |= {key for key in ("content", "style") if len(pairs) > 1}
-        configs = []
-        for job in watched(jobs, "composing"):
-            with one_line_errors():
-                config = self._loader.load_sweep_config(self._config, list(job))
-            with open_dict(config):
-                del config["hydra"]
-            configs.append(config)
+        if pairs:
+            axes.insert(0, pairs)
+            swept |= {*Pair._fields}
+        jobs = [list(itertools.chain(*parts)) for parts in itertools.product(*axes)]
+        configs = [self._composed(job) for job in watched(jobs, "composing")]
         return plan_members(jobs, swept, configs)
 
-    def _pairs(self, choices: dict[str, list[str]]) -> list[list[str]]:
-        """Takes pairs of pictures out of the choices; returns the overrides of each pair.
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        with one_line_errors():
+            config = self._loader.load_sweep_config(self._config, list(overrides))
+        with open_dict(config):
+            del config["hydra"]
+        return config
 
-        Without pairs that is one, of no overrides.
+    def _pairs(self, choices: dict[str, list[str]]) -> list[list[str]]:
+        """Returns the overrides of each pair of pictures; none where no setting names pairs.
+
+        Args:
+          choices: the values of each key that is given; an experiment may name pairs too.
         """
-        told = {key: choices.pop(key) for key in PAIR_KEYS if key in choices}
-        for key, values in told.items():
-            if len(values) > 1:
-                raise NstyleError(f"{key}: one set of pairs for a sweep, not several")
-        wanted = {key: self._config[key] for key in PAIR_KEYS}
-        if not any(wanted.values()):
-            return [[]]
-        for key in {"content", "style"} & choices.keys():
-            raise NstyleError(f"{key}: the pairs of this sweep have their own; leave it out")
-        if isinstance(wanted["pairs"], ListConfig):
-            wanted["pairs"] = OmegaConf.to_container(wanted["pairs"])
-        blank = [f"{key}=null" for key in wanted if wanted[key] and key not in told]
+
+        def composed(left_out: Sequence[str] = ()) -> dict[str, Any]:
+            kept = [f"{key}={choices[key][0]}" for key in choices if key not in left_out]
+            return cast(dict[str, Any], OmegaConf.to_container(self._composed(kept)))
+
+        values = composed()
+        pairs = pairs_of(*(values[key] for key in PAIR_KEYS))
+        if not pairs:
+            return []
+        for key in Pair._fields:
+            if values[key] is not None:
+                by = ", ".join(other for other in PAIR_KEYS if values[other] is not None)
+                raise NstyleError(f"{key}: {values[key]} beside {by}, which says it too; give one")
+        # Where an experiment names pairs, the command of a single run is to say that it has none.
+        of_experiment = composed(left_out=PAIR_KEYS)
+        none = [f"{key}=null" for key in PAIR_KEYS if of_experiment[key] is not None]
         return [
-            [*blank, f"content={quote(content)}", f"style={quote(style)}"]
-            for content, style in pairs_of(**wanted)
+            [*(f"{key}={quote(file)}" for key, file in pair._asdict().items()), *none]
+            for pair in pairs
         ]
 
     def _batch_size(self, batch: int | str | None) -> Callable[[Kind], int]:
@@ -265,16 +275,19 @@ def plan_members(
     Raises:
       NstyleError: naming the first run that is not possible.
     """
-    plans = []
-    for job, config in zip(watched(jobs, "checking"), configs, strict=True):
+    plans: list[Plan] = []
+    settings = _settings(jobs, swept)
+    for config in watched(configs, "checking"):
         try:
             plans.append(plan(config))
         except NstyleError as error:
-            values = " ".join(_settings(job, swept).values())
+            values = " ".join(settings[len(plans)].values())
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
     shared_layers = _shared_layers(configs, plans)
-    for job, config, planned, added in zip(jobs, configs, plans, shared_layers, strict=True):
+    for job, told, config, planned, added in zip(
+        jobs, settings, configs, plans, shared_layers, strict=True
+    ):
         together = OmegaConf.merge(config, added)
         assert isinstance(together, DictConfig)
         kept = [override for override in job if override.partition("=")[0] not in added]
@@ -283,7 +296,7 @@ def plan_members(
         members.append(
             Member(
                 (*kept, *extra),
-                _settings(job, swept),
+                told,
                 together,
                 folder_of(together, final),
                 kind_of(final),
@@ -336,8 +349,11 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
     return added
 
 
-def _settings(job: Sequence[str], swept: set[str]) -> dict[str, str]:
-    """Returns the values of the swept keys, numbers short, files by their names without folders."""
+def _settings(jobs: Sequence[Sequence[str]], swept: set[str]) -> list[dict[str, str]]:
+    """Returns for each run the values of the swept keys, numbers short.
+
+    Files are told by their names, and with their folders where names alone do not tell them apart.
+    """
 
     def short(key: str, value: str) -> str:
         if key in PATH_KEYS and value.startswith("["):
@@ -349,8 +365,15 @@ def _settings(job: Sequence[str], swept: set[str]) -> dict[str, str]:
         except ValueError:
             return value
 
-    values = dict(override.split("=", 1) for override in job)
-    return {key: short(key, value) for key, value in values.items() if key in swept}
+    given = [dict(override.split("=", 1) for override in job) for job in jobs]
+    brief = {item: short(*item) for own in given for item in own.items() if item[0] in swept}
+    meanings = Counter((key, name) for (key, _), name in brief.items())
+
+    def told(key: str, value: str) -> str:
+        name = brief[key, value]
+        return value if key in PATH_KEYS and meanings[key, name] > 1 else name
+
+    return [{key: told(key, own[key]) for key in own if key in swept} for own in given]
 
 
 def write_sweep(members: Sequence[Member], command: str, commands: Sequence[str]) -> Path:

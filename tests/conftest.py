@@ -25,6 +25,7 @@ from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from hydra.core.plugins import Plugins  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -87,6 +88,17 @@ def nstyle_here(pictures, tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def given(pictures):
     return [f"content={pictures / 'content.png'}", f"style={pictures / 'style.png'}"]
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The runs that a sweep would start; none is started."""
+    jobs = []
+    launcher = Plugins.instance().class_name_to_class[
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    ]
+    monkeypatch.setattr(launcher, "launch", lambda _, batch, **__: jobs.extend(batch) or [])
+    return jobs
 
 
 @pytest.fixture(scope="module")

@@ -1,151 +1,189 @@
-"""Pairs of pictures as an axis of a sweep: which there are, their order, refusals, and the runs."""
+"""Sweeps over pairs of pictures: the standard set, the user's own, and what is refused."""
 
-import itertools
 import json
 import shlex
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
-from nstyle import images
-from nstyle.errors import NstyleError
-from nstyle.pairs import PAINTINGS, PHOTOGRAPHS, pairs_of
+from nstyle import images, pairs
+from nstyle.solver import compile_steps
 
-SMALL = ["size=32", "steps=2", "style_size=content", "scores=false"]
+SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """Photographs 10, 2 and 1, paintings a and b, all of 32 x 32 pixels."""
-    import skimage.data
-
-    source = Path(skimage.data.__file__).parent / "coffee.png"
-    for folder, names in (("photos", ("10", "2", "1")), ("art", ("b", "a"))):
-        for number, name in enumerate(names):
-            picture = images.load(source, "32x32") ** (1 + number)
-            images.save(tmp_path / folder / f"{name}.png", picture)
-    (tmp_path / "art" / "notes.txt").write_text("no picture")
+def album(tmp_path, random):
+    """Four photographs and two paintings of one size, in the folder where the command runs."""
+    names = ["photos/10.png", "photos/2.PNG", "photos/1, at dawn.png", "other/2.PNG"]
+    for name in [*names, "art/x.png", "art/y.png", "art/.hidden.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        images.save(tmp_path / name, random.random((32, 32, 3)).astype(np.float32))
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    (tmp_path / "photos" / "older.png").mkdir()
     return tmp_path
 
 
-def runs_of(folder):
+def sweep_in(folder):
     (path,) = folder.glob("runs/sweeps/*/sweep.json")
     return json.loads(path.read_text())
 
 
-def test_the_standard_set():
-    whole = pairs_of("standard", None, None)
-    assert len(whole) == len(set(whole)) == len(PHOTOGRAPHS) * len(PAINTINGS) == 48
+def pairs_in(folder):
+    """The pairs of the runs of the only sweep, in order."""
+    told = [run["settings"] for run in sweep_in(folder)["runs"]]
+    return [(settings["content"], settings["style"]) for settings in told]
+
+
+def test_the_standard_set_and_its_parts():
+    whole, first, second, few = map(pairs.standard, pairs.STANDARD)
+    assert len(whole) == len(pairs.PHOTOGRAPHS) * len(pairs.PAINTINGS) == len({*whole})
     assert all(Path(file).is_file() for pair in whole for file in pair)
-    halves = [pairs_of(name, None, None) for name in ("calibration", "test")]
-    assert sorted(itertools.chain(*halves)) == sorted(whole)
-    for half in halves:
-        photographs, paintings = zip(*half, strict=True)
-        assert {photographs.count(photograph) for photograph in photographs} == {4}
-        assert {paintings.count(painting) for painting in paintings} == {3}
-    few = pairs_of("few", None, None)
-    assert len({photograph for photograph, _ in few}) == len({p for _, p in few}) == 6
+    assert {*first} | {*second} == {*whole}
+    assert not {*first} & {*second}
+    for pictures in zip(*whole, strict=True):
+        for picture in pictures:
+            halves = [sum(picture in pair for pair in half) for half in (first, second)]
+            assert abs(halves[0] - halves[1]) <= 1
+    assert [Path(pair.content).name for pair in few] == list(pairs.PHOTOGRAPHS)
+    used = Counter(pair.style for pair in few).values()
+    assert max(used) - min(used) <= 1
+    assert len(used) == min(len(pairs.PHOTOGRAPHS), len(pairs.PAINTINGS))
 
 
-def test_folders_in_the_order_of_numbers(folders):
-    found = pairs_of(None, str(folders / "photos"), str(folders / "art"))
-    assert [(Path(c).stem, Path(s).stem) for c, s in found] == [
-        (c, s) for c in ("1", "2", "10") for s in ("a", "b")
-    ]
-
-
-def test_a_file_of_pairs_is_relative_to_its_folder(folders):
-    file = folders / "photos" / "pairs.csv"
-    file.write_text('content,style\n1.png,../art/a.png\n\n"2.png", ../art/b.png\n')
-    found = pairs_of(str(file), None, None)
-    assert [tuple(Path(x).resolve().relative_to(folders) for x in pair) for pair in found] == [
-        (Path("photos/1.png"), Path("art/a.png")),
-        (Path("photos/2.png"), Path("art/b.png")),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        (
-            ("standart", None, None),
-            "'standart' is neither a file nor a name; did you mean 'standard",
-        ),
-        (([["a.png"]], None, None), r"pairs: \['a.png'\] is not a photograph and a painting"),
-        ((["a.png", "b.png"], None, None), "pairs: 'a.png' is not a photograph and a painting"),
-        ((None, "photos", None), "contents: needs styles=FOLDER beside it"),
-        ((None, None, "art"), "styles: needs contents=FOLDER beside it"),
-        ((None, "nowhere", "art"), "contents: there is no folder 'nowhere'"),
-        ((None, "photos", "empty"), "styles: no picture in 'empty'"),
-        (("few", "photos", "art"), "pairs: give either pairs, or contents and styles"),
-        (("empty.csv", None, None), "pairs: empty.csv names no pairs"),
-        (("wrong.csv", None, None), "pairs: 'a,b,c' is not a photograph and a painting"),
-        (("latin.csv", None, None), "pairs: latin.csv cannot be read"),
-    ],
-)
-def test_refusals(settings, line, folders, monkeypatch):
-    monkeypatch.chdir(folders)
-    (folders / "empty").mkdir()
-    (folders / "empty.csv").write_text("content,style\n")
-    (folders / "wrong.csv").write_text("a,b,c\n")
-    (folders / "latin.csv").write_bytes("Gemälde.jpg,x.jpg".encode("latin-1"))
-    with pytest.raises(NstyleError, match=line):
-        pairs_of(*settings)
-
-
-def test_pairs_are_one_axis_and_compile_once(nstyle_here, folders):
-    axes = ["contents=photos", "styles=art", "style_weight=1,2"]
-    status, _, err = nstyle_here("-m", *axes, *SMALL)
+def test_every_setting_on_each_pair_with_one_compile(nstyle_here, album):
+    compile_steps.cache_clear()
+    own = "pairs=[[photos/10.png,art/x.png],[photos/2.PNG,art/y.png],[photos/10.png,art/x.png]]"
+    status, _, err = nstyle_here("-m", own, *SMALL, "style_weight=1e3,1e4")
     assert status == 0, err
-    found = runs_of(folders)
-    assert found["parameters"] == {
-        "content": ["1.png", "2.png", "10.png"],
-        "style": ["a.png", "b.png"],
-        "style_weight": ["1", "2"],
-    }
-    results = [
-        json.loads((folders / "runs" / Path(run["folder"]).name / "result.json").read_text())
-        for run in found["runs"]
+    sweep = sweep_in(album)
+    assert list(sweep["parameters"]) == ["content", "style", "style_weight"]
+    assert [tuple(run["settings"].values()) for run in sweep["runs"]] == [
+        ("10.png", "x.png", "1000"),
+        ("10.png", "x.png", "10000"),
+        ("2.PNG", "y.png", "1000"),
+        ("2.PNG", "y.png", "10000"),
     ]
-    assert len(results) == 12
+    results = [json.loads(path.read_text()) for path in album.glob("runs/*/result.json")]
+    assert len(results) == 4
     assert sum(result["compiles"] for result in results) == 1
-    assert results[0]["config"]["pairs"] is None
+    assert not {"pairs", "contents", "styles"} & {*results[0]["config"]}
+    for path in album.glob("runs/sweeps/*/configs/*.yaml"):
+        frozen = yaml.safe_load(path.read_text())
+        assert (frozen["pairs"], frozen["contents"], frozen["styles"]) == (None, None, None)
+
+    by_hand = ["content=photos/2.PNG", "style=art/y.png", *SMALL, "style_weight=1e4"]
+    for told in (by_hand, shlex.split(sweep["runs"][3]["command"])[1:]):
+        assert "made before" in nstyle_here(*told)[1], "the run is the same, however it is told"
 
 
-def test_a_run_of_a_pair_is_the_run_by_hand(nstyle_here, folders):
-    pairs = "pairs=[[photos/1.png,art/a.png],[photos/2.png,art/b.png]]"
-    assert nstyle_here("-m", pairs, *SMALL)[0] == 0
-    before = sorted(path.name for path in folders.glob("runs/*-*"))
-    status, out, _ = nstyle_here("content=photos/1.png", "style=art/a.png", *SMALL)
-    assert (status, "made before" in out) == (0, True)
-    assert sorted(path.name for path in folders.glob("runs/*-*")) == before
+def test_all_pictures_of_two_folders_in_natural_order(nstyle_here, album, launched):
+    assert nstyle_here("-m", "contents=photos", "styles=art/", *SMALL)[0] == 0
+    photographs = ("1, at dawn.png", "2.PNG", "10.png")
+    assert pairs_in(album) == [(c, s) for c in photographs for s in ("x.png", "y.png")]
+    assert len(launched) == 6
 
 
-def test_an_experiment_may_name_pairs(nstyle_here, folders):
-    experiment = folders / "own" / "experiment" / "mine.yaml"
-    experiment.parent.mkdir(parents=True)
-    experiment.write_text(
-        "# @package _global_\nexperiment: mine\npairs: [[photos/1.png, art/a.png]]\n"
-        "hydra: {sweeper: {params: {style_weight: '1,2'}}}\n"
-    )
-    given = ["-m", "--config-dir", "own", "experiment=mine", *SMALL]
-    status, _, err = nstyle_here(*given)
+def test_a_file_of_pairs_names_them_from_its_own_folder(nstyle_here, album, launched):
+    (album / "lists").mkdir()
+    lines = [
+        "\ufeffcontent,style",
+        "../photos/10.png, ../art/x.png",
+        "",
+        f'"../photos/1, at dawn.png",{album / "art" / "y.png"}',
+    ]
+    (album / "lists" / "my, own.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    status, _, err = nstyle_here("-m", "pairs=lists/my, own.csv", *SMALL)
     assert status == 0, err
-    command = shlex.split(runs_of(folders)["runs"][0]["command"])
-    status, out, err = nstyle_here(*command[1:])
-    assert (status, "made before" in out) == (0, True), err
+    assert pairs_in(album) == [("10.png", "x.png"), ("1, at dawn.png", "y.png")]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["pairs=few"], "pairs: several pairs of pictures are a sweep; add -m"),
-        (["-m", "pairs=few", "style=art/a.png"], "style: the pairs of this sweep have their own"),
-        (["-m", "pairs=few,test"], "pairs: one set of pairs for a sweep, not several"),
-        (["-m", "contents=photos"], "contents: needs styles=FOLDER beside it"),
-    ],
-)
-def test_commands_are_refused_in_one_line(arguments, line, nstyle_here, folders):
-    status, _, err = nstyle_here(*arguments, *SMALL)
-    assert status == 2
-    assert line in err and "Traceback" not in err
+def test_pictures_of_one_name_are_told_apart(nstyle_here, album, launched):
+    own = "pairs=[[photos/2.PNG,art/x.png],[other/2.PNG,art/x.png],[photos/10.png,art/x.png]]"
+    assert nstyle_here("-m", own, *SMALL)[0] == 0
+    photographs = [content.strip("'") for content, _ in pairs_in(album)]
+    assert photographs == ["photos/2.PNG", "other/2.PNG", "10.png"]
+
+
+def test_an_experiment_names_pairs(nstyle_here, album):
+    (album / "my" / "experiment").mkdir(parents=True)
+    (album / "pairs.csv").write_text("photos/10.png,art/x.png\nphotos/2.PNG,art/x.png\n")
+    settings = {"experiment": "mine", "pairs": "pairs.csv", "hydra": {"mode": "MULTIRUN"}}
+    text = f"# @package _global_\n{yaml.safe_dump(settings)}"
+    (album / "my" / "experiment" / "mine.yaml").write_text(text)
+    status, _, err = nstyle_here("--config-dir=my", "experiment=mine", *SMALL)
+    assert status == 0, err
+    assert pairs_in(album) == [("10.png", "x.png"), ("2.PNG", "x.png")]
+    own = sweep_in(album)["runs"][1]["command"]
+    status, _, err = nstyle_here(*shlex.split(own)[1:])
+    assert (status, "1 runs, 1 of them there already" in err) == (0, True), err
+
+
+def test_a_part_of_the_standard_set_in_place_of_an_experiments(nstyle_here, album, launched):
+    (album / "my" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nexperiment: mine\npairs: standard\n"
+    (album / "my" / "experiment" / "mine.yaml").write_text(text)
+    mine = ["-m", "--config-dir=my", "experiment=mine", *SMALL]
+    assert nstyle_here(*mine, "pairs=few", "style=null")[0] == 0
+    assert [content for content, _ in pairs_in(album)] == list(pairs.PHOTOGRAPHS)
+    launched.clear()
+    by_hand = ["content=photos/10.png", "style=art/x.png"]
+    assert nstyle_here(*mine, "pairs=null", *by_hand)[0] == 0
+    assert len(launched) == 1
+
+
+REFUSED = {
+    "pairs=few": "pairs: names the pictures of many runs: add -m",
+    "contents=photos styles=art": "contents: names the pictures of many runs: add -m",
+    "-m pairs=few content=photos/10.png": "content: photos/10.png beside pairs, which says it too",
+    "-m pairs=few style=art/x.png,art/y.png": "style: art/x.png beside pairs",
+    "-m contents=photos styles=art style=art/x.png": "beside contents, styles, which says it too",
+    "-m pairs=few contents=photos styles=art": "pairs: beside contents and styles",
+    "-m contents=photos": "contents: needs styles",
+    "-m styles=art": "styles: needs contents",
+    "-m pairs=few,test": "pairs: one value for all runs of a sweep, not several",
+    "-m pairs=calibrate": "'calibrate' is neither a file nor a set; did you mean 'calibration'?",
+    "-m pairs=nowhere.csv": "pairs: 'nowhere.csv' is neither a file nor a set",
+    "-m pairs=photos": "pairs: 'photos' is neither a file nor a set",
+    "-m pairs=photos/10.png": "pairs: photos/10.png is no readable file of pairs",
+    "-m pairs=open_quote.csv": "pairs: open_quote.csv is no readable file of pairs",
+    "-m pairs=empty.csv": "pairs: there are none in 'empty.csv'",
+    "-m pairs=three.csv": "pairs: three.csv, line 2: ['a.png', 'b.png', 'c.png'] is not a",
+    "-m pairs=half.csv": "pairs: half.csv, line 1: ['photos/10.png', ''] is not a photograph",
+    "-m pairs=missing.csv": "pairs: missing.csv, line 3: there is no picture 'art/z.png'",
+    "-m pairs=nobody.csv": "pairs: nobody.csv, line 1: ~nobody-here/a.png",
+    "-m pairs=[[photos/10.png,art/z.png]]": "pairs: there is no picture 'art/z.png'",
+    "-m pairs=[photos/10.png,art/x.png]": "pairs: photos/10.png is not a photograph and a painting",
+    "-m pairs=[[photos/10.png]]": "pairs: ['photos/10.png'] is not a photograph and a painting",
+    "-m pairs=[]": "pairs: there are none in []",
+    "-m pairs=3": "pairs: 3 is no set, file or list of pairs",
+    "-m contents=nowhere styles=art": "contents: there is no folder 'nowhere' that can be read",
+    "-m contents=photos styles=bare": "styles: the folder 'bare' has no pictures",
+    "-m pairs=[[three.csv,art/x.png]]": "run 1 of 1 (three.csv x.png): ",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_refused_in_one_line(nstyle_here, album, launched, command):
+    for name, text in {
+        "open_quote": '"photos/10.png,art/x.png\n',
+        "empty": "content,style\n\n",
+        "three": "photos/10.png,art/x.png\na.png,b.png,c.png\n",
+        "half": "photos/10.png,\n",
+        "missing": "content,style\nphotos/10.png,art/x.png\nphotos/10.png,art/z.png\n",
+        "nobody": "~nobody-here/a.png,art/x.png\n",
+    }.items():
+        (album / f"{name}.csv").write_text(text)
+    (album / "bare").mkdir()
+    status, out, err = nstyle_here(*command.split(), *SMALL)
+    assert (status, out, len(err.splitlines())) == (2, "", 1), err
+    assert REFUSED[command] in err
+    assert not launched
+
+
+def test_help_names_the_parts(nstyle_here):
+    told = nstyle_here("--help")[1]
+    assert all(word in told for word in (*pairs.STANDARD, "contents=", "styles="))

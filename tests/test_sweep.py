@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import command, values_in
-from hydra.core.plugins import Plugins
 
 from nstyle import job
 from nstyle.config import config_dir
@@ -108,17 +107,6 @@ def test_failed_runs_are_told_and_the_others_made(nstyle_here, given, tmp_path, 
     assert status == 2
     assert err.splitlines()[-1] == "nstyle: 1 of 2 runs failed, first: no luck"
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The runs that a sweep would start; none is started."""
-    jobs = []
-    launcher = Plugins.instance().class_name_to_class[
-        "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-    ]
-    monkeypatch.setattr(launcher, "launch", lambda _, batch, **__: jobs.extend(batch) or [])
-    return jobs
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
