@@ -54,6 +54,7 @@ _DECIDING_MODULES = (
     "images",
     "guidance",
     "objective",
+    "balance",
     "solver",
     "batch",
     "transfer",

@@ -16,6 +16,7 @@ LAYERS = [
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour", "sources", "resolution"},
     {"objective", "scores", "guidance", "feedforward", "dead_leaves"},
+    {"balance"},
     {"solver", "grouping", "tiles", "feedforward_tiles", "training"},
     {"batch", "models", "data", "pairs"},
     {"transfer", "rescaling"},

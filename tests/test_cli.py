@@ -168,7 +168,7 @@ BAD = {
     "name too long for a file": ["content=" + "a" * 300],
     "home of nobody": ["content=~nobody-here/a.png"],
     "removed setting": ["~content"],
-    "all weights zero": ["content_weight=0", "style_layer_weights=[0,0,0,0,0]"],
+    "all weights zero": ["content_weight=0", "style_layer_weights=[0,0,0,0,0]", "tv_weight=0"],
     "huge style": ["style_size=90000"],
     "beta of one": ["solver=adam", "solver.b1=1.0"],
     "missing folder of configs": ["--config-dir=nowhere"],

@@ -119,9 +119,9 @@ def test_every_experiment_plans(nstyle_here, given, name, launched):
 
 
 def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched):
-    nstyle_here("-m", "experiment=pooling", "seed=7", *given, *SMALL)
-    assert len(launched) == 2
-    assert all("seed=7" in job for job in launched)
+    nstyle_here("-m", "experiment=pooling", "style_weight=7", *given, *SMALL)
+    assert len(launched) == 6
+    assert all("style_weight=7" in job for job in launched)
 
 
 def test_events_for_tensorboard(nstyle_here, given, tmp_path):
