@@ -86,6 +86,9 @@ class SGD:
 
 Method = LBFGS | Adam | SGD
 
+#: Least curvature of a pair of L-BFGS along its step, in parts of the slope there.
+LEAST_CURVATURE = 0.5
+
 _PICTURE_BYTES = 3 * 4  # a pixel: three channels of float32
 
 #: Start, gradient, direction, the picture before and after a step, the best one, temporaries.
@@ -526,9 +529,16 @@ def _lbfgs(value_and_grad: Callable[..., Any], method: LBFGS, value_range: float
     def step(image: Image, memory: Any, args: Any) -> State:
         after_image, after = solver.update(image, memory, args)
         change, gradient_change = after_image - image, after.grad - memory.grad
+        # Where the slope along a step hardly changes, its pair puts the minimum far ahead, and the
+        # next step leaps there; without positive curvature, behind. Such a pair is given as much
+        # curvature as has the minimum at most 1 / LEAST_CURVATURE steps ahead.
+        least = LEAST_CURVATURE * jnp.abs(jnp.vdot(change, after.grad))
+        lacking = jnp.maximum(least - jnp.vdot(change, gradient_change), 0.0)
+        moved = jnp.vdot(change, change)
+        usable = moved > 0
+        gradient_change += jnp.where(usable, lacking / moved, 0.0) * change
         curvature = jnp.vdot(change, gradient_change)
-        # A pair without positive curvature would turn descent into ascent: it is left out.
-        usable = curvature > 0
+        usable &= curvature > 0
         pair = after._replace(
             value=memory.value,
             aux=None,

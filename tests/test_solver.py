@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import fmin_l_bfgs_b
 
+from nstyle import job
+from nstyle.config import compose
 from nstyle.errors import NstyleError
+from nstyle.pairs import standard
 from nstyle.solver import LBFGS, SGD, Adam, Stopping, blank_course, compile_steps, minimize
 
 SHAPE = (4, 5, 3)
@@ -214,3 +217,20 @@ def test_a_blank_course_has_the_structure_of_a_real_one(method, scales):
     assert jax.tree.structure(blank) == jax.tree.structure(course)
     for wanted, found in zip(jax.tree.leaves(blank), jax.tree.leaves(course), strict=True):
         assert np.shape(wanted) == np.shape(found)
+
+
+@pytest.mark.parametrize("style_weight", [10, 100])
+def test_first_steps_do_not_leap(style_weight):
+    """A pair whose loss falls along a line at first: no step is taken back, and all of them count.
+
+    Without curvature of their own half of the first forty steps were lost to leaps here.
+    """
+    content, style = next(
+        pair for pair in standard() if "chelsea" in pair.content and "woodcut" in pair.style
+    )
+    config = compose(
+        content=content, style=style, size=64, steps=12, style_weight=style_weight, tolerance=0
+    )
+    moments = list(job.run(job.build(job.plan(config))))
+    assert moments[-1].iteration.restarts == 0
+    assert moments[-1].iteration.best_value < 0.35 * moments[0].iteration.value
