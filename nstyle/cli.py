@@ -26,8 +26,8 @@ Settings are written name=value, in any order:
   pictures   content=FILE style=FILE out=FILE     out is optional: each run has a folder under runs/
              size=512 | size=640x480              of the result; style_size= of the style picture
              save_every=50                        also save a picture every 50 steps
-  look       style_weight=1e5 content_weight=1    more style, or more photograph
-             tv_weight=0                          more than 0 smooths
+  look       style_weight=10                      1: nearly the photograph, 100: the painting
+             tv_weight=20                         more smooths
              pooling=avg | max | l2
              colour=luminance | cholesky          keeps the photograph's colours; or square_root,
                                                   histogram, matched_luminance
@@ -38,7 +38,7 @@ Settings are written name=value, in any order:
              smoothing={smoothings}
   start      init=content | style | noise | mixture | FILE
              seed=0                               of the noise
-  effort     steps=200 tolerance=0                tolerance=1e-3 stops when the loss hardly falls
+  effort     steps=80 tolerance=0.01              0.01: stops when the loss hardly falls
              solver=lbfgs | adam | sgd            solver.learning_rate=0.02 and so on
   network    network=vgg16 | vgg19 | alexnet      for AlexNet: recipe=alexnet
              weights=lpips | keras | random | FILE   .h5, .safetensors or .pth; see nstyle weights
@@ -46,7 +46,7 @@ Settings are written name=value, in any order:
 
 All settings and their values:      nstyle --cfg job
 Recipes of your own, in YAML:       nstyle --config-dir FOLDER recipe=NAME ...
-Several runs, one for each value:   nstyle -m style_weight=1e4,1e5 pooling=avg,max ...
+Several runs, one for each value:   nstyle -m style_weight=3,10,30 pooling=avg,max ...
 Each setting on many pictures:      nstyle -m pairs=standard | calibration | test | few | FILE ...
                                     nstyle -m contents=FOLDER styles=FOLDER ...
 Several of them at a time:          nstyle -m batch=4 ...    or batch=auto

@@ -24,7 +24,7 @@ def main() -> None:
     )
     images.save(photograph, skimage.data.coffee() / 255)
 
-    settings = [f"content={photograph}", f"style={STYLE}", f"out={result}", "size=400", "steps=100"]
+    settings = [f"content={photograph}", f"style={STYLE}", f"out={result}", "size=400"]
     print("nstyle", *settings, f"runs_dir={folder}/runs", flush=True)
     program = Path(sys.executable).with_name("nstyle")
     subprocess.run([program, *settings, f"runs_dir={folder}/runs"], check=True)
