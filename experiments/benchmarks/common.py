@@ -48,7 +48,7 @@ def parser(document: str | None, size: int | None) -> argparse.ArgumentParser:
     return found
 
 
-#: The objective of these benchmarks: raw Gram matrices without total variation, as settings, so that
+#: The objective of these benchmarks as settings: raw Gram matrices, no total variation, so that
 #: their figures compare with earlier ones and with other programs.
 OBJECTIVE = {
     "balance": False,
