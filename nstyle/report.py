@@ -321,7 +321,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
             for member in sweep.members
             if member.result is None
         ],
-        "fronts": _fronts(frame, measures),
+        **_trade(sweep, frame, measures),
         **_statistics(sweep, frame, scores),
     }
     large = "\n".join(
@@ -445,6 +445,36 @@ def _fronts(frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, list[int]
     }
 
 
+def _pairs(sweep: Sweep) -> int:
+    """Returns on how many pairs of pictures there are finished runs."""
+    configs = [(member.result or {}).get("config", {}) for member in sweep.done]
+    return len({str([config.get(name) for name in statistics.PAIR]) for config in configs})
+
+
+def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
+    """Returns the fronts: of the runs of a single pair, else of settings by means over pairs."""
+    if _pairs(sweep) < 2:
+        return {"fronts": _fronts(frame, measures), "settings": None}
+    treatments = [name for name in sweep.varied if name not in REPLICATES]
+    if not treatments:
+        return {"fronts": {}, "settings": []}
+    means = statistics.shared_means(frame, treatments, measures)
+    keys = [key if isinstance(key, tuple) else (key,) for key in means.index]
+    settings = [
+        {
+            "at": [
+                sweep.parameters[name].index(key[treatments.index(name)])
+                if name in treatments
+                else -1
+                for name in sweep.varied
+            ],
+            "values": [_number(value) for value in row],
+        }
+        for key, row in zip(keys, means.to_numpy(float), strict=True)
+    ]
+    return {"fronts": _fronts(means, measures), "settings": settings}
+
+
 def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
     """Returns summaries and comparisons of every parameter, and what they do not show."""
     varied = sweep.varied
@@ -457,14 +487,16 @@ def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dic
         for name in treatments
     ]
     comparisons = pd.concat(compared) if compared else pd.DataFrame()
+    tests = 0
     if len(comparisons):
         comparisons["p_holm"] = statistics.holm(comparisons["p"].to_numpy(float))
+        tests = int(comparisons["p"].notna().sum())
     repeated = [name for name in blocks if distinct[name].value_counts().max() > 1]
     summaries = [statistics.summary(distinct, name, scores) for name in repeated]
     return {
         "comparisons": _records(comparisons),
         "summaries": _records(pd.concat(summaries)) if summaries else [],
-        "note": _note(sweep, len(comparisons), copies),
+        "note": _note(sweep, tests, copies),
     }
 
 
@@ -480,25 +512,24 @@ def _seed_changes_nothing(
 
 
 def _note(sweep: Sweep, comparisons: int, copies: bool) -> str:
-    configs = [(member.result or {}).get("config", {}) for member in sweep.done]
-    pairs = len({str((config.get("content"), config.get("style"))) for config in configs})
-    seeds = len({config.get("seed") for config in configs})
+    pairs = _pairs(sweep)
+    seeds = len({(member.result or {}).get("config", {}).get("seed") for member in sweep.done})
     parts = [f"{_count(pairs, 'picture pair')}, {_count(seeds, 'seed')}."]
     if copies:
         parts.append("The seed changes nothing here, so one seed of each setting is counted.")
+    parts.append("The unit is the picture pair; seeds and settings are averaged within it.")
     if pairs < statistics.ENOUGH_PAIRS:
         parts.append(
-            f"With fewer than {statistics.ENOUGH_PAIRS} picture pairs the unit is a single run:"
-            " intervals and p values speak of these pictures under other seeds and settings. They"
-            " say nothing of other pictures: seeds of one pair are not a sample of pictures."
+            f"With fewer than {statistics.ENOUGH_PAIRS} pairs differences are shown without"
+            " intervals and p values: they hold for these pictures. Seeds of one pair are not a"
+            " sample of pictures."
         )
     else:
         parts.append(
-            "Where enough pairs are complete the unit is the picture pair: the results carry over"
-            " to other pictures as far as these were drawn from them."
+            "The results carry over to other pictures as far as these were drawn from them."
         )
     if comparisons:
-        number = _count(comparisons, "comparison")
+        number = _count(comparisons, "test")
         parts.append(f"p is corrected by Holm's method over all {number} of this page.")
     parts.append("Scores are by networks and histograms; none of them is a viewer.")
     return " ".join(parts)
@@ -510,9 +541,12 @@ def _count(number: int, noun: str) -> str:
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {
-            name: _number(value) if isinstance(value, float) else value
-            for name, value in record.items()
-        }
+        {name: _rounded(value) for name, value in record.items()}
         for record in frame.to_dict("records")
     ]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return _number(value) if isinstance(value, float) else value

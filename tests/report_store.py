@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import shlex
 
@@ -27,6 +28,24 @@ def numbers(settings, random):
         "ssim_content": 0.3 + 0.02 * random.standard_normal(),
         "style_gram": style,
         "style_frechet": style / 2,
+        "colour_histogram": None,
+    }
+
+
+def by_pair(settings, random):
+    """Scores along a trade-off by weight; `max` is closer to the photograph by about 0.05.
+
+    Each pair of pictures has its own place and its own effect.
+    """
+    pair = np.random.default_rng([len(settings["content"]), int(settings["content"][-5])])
+    along = 0.2 * math.log10(float(settings.get("style_weight", 10)))
+    place, effect = 0.3 * pair.random(), 0.05 + 0.02 * pair.standard_normal()
+    closer = effect * (settings.get("pooling") == "max")
+    return {
+        "lpips_content": 0.2 + along + place - closer + 0.004 * random.standard_normal(),
+        "ssim_content": 0.6 - along + 0.01 * random.standard_normal(),
+        "style_gram": 0.9 - along + 0.1 * pair.random() + 0.004 * random.standard_normal(),
+        "style_frechet": 0.4 - along / 2 + 0.004 * random.standard_normal(),
         "colour_histogram": None,
     }
 
@@ -80,8 +99,17 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
     (folder / "scores.json").write_text(json.dumps(scores(settings, random)))
 
 
+def with_pair(settings):
+    """Settings with `pair` replaced by the two pictures that it stands for."""
+    pair = settings.pop("pair", None)
+    pictures = {} if pair is None else {"content": f"photo-{pair}.jpg", "style": f"art-{pair}.jpg"}
+    return settings | pictures
+
+
 def make_sweep(root, parameters, missing=(), name="pooling", **how):
     """Writes runs for every combination of levels, but those of the indices `missing`, and a sweep.
+
+    An axis `pair` stands for a photograph and a painting: two parameters of the sweep.
 
     Returns:
       The sweep's folder.
@@ -89,18 +117,22 @@ def make_sweep(root, parameters, missing=(), name="pooling", **how):
     sweep = root / "runs" / "sweeps" / f"{name}-0123456789ab"
     members = []
     for index, levels in enumerate(itertools.product(*parameters.values())):
-        settings = dict(zip(parameters, levels, strict=True))
+        settings = with_pair(dict(zip(parameters, levels, strict=True)))
         folder = root / "runs" / f"photo-art-{index:012x}"
         if index not in missing:
             words = (f"{key}={value}" for key, value in settings.items())
             make_run(folder, settings, shlex.join(["nstyle", *words]), seed=index, **how)
         members.append({"folder": os.path.relpath(folder, sweep), "settings": settings})
     sweep.mkdir(parents=True)
+    names = dict.fromkeys(name for member in members for name in member["settings"])
+    parameters = {
+        name: list(dict.fromkeys(member["settings"][name] for member in members)) for name in names
+    }
     words = (f"{key}={','.join(levels)}" for key, levels in parameters.items())
     content = {
         "name": name,
         "command": shlex.join(["nstyle", "-m", *words]),
-        "parameters": {key: list(levels) for key, levels in parameters.items()},
+        "parameters": parameters,
         "runs": members,
     }
     (sweep / "sweep.json").write_text(json.dumps(content))

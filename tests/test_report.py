@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from report_store import LAYERS, make_run, make_sweep
+from report_store import LAYERS, by_pair, make_run, make_sweep
 
 from nstyle import images, report, statistics
 
@@ -110,26 +110,64 @@ def test_a_run_without_picture_trace_or_scores_is_still_reported(tmp_path):
     assert pd.read_csv(folder / "table.csv")["style_gram"].notna().tolist() == [True, False]
 
 
-def test_comparisons_are_those_of_the_table(sweep):
+def test_seeds_of_one_pair_give_differences_alone(sweep):
     data = data_of(sweep / "index.html")
     assert {row["parameter"] for row in data["comparisons"]} == {"pooling", "style_weight"}
     (found,) = (
         row
         for row in data["comparisons"]
-        if (row["parameter"], row["score"]) == ("pooling", "style_gram")
+        if (row["parameter"], row["score"], row["level"]) == ("pooling", "style_gram", "max")
     )
     table = pd.read_csv(sweep / "table.csv").set_index(["style_weight", "seed"])["style_gram"]
     kinds = pd.read_csv(sweep / "table.csv")["pooling"].to_numpy()
     both = pd.concat([table[kinds == "avg"], table[kinds == "max"]], axis=1).dropna().to_numpy()
-    expected = statistics.paired(*both.T)
-    assert found["n"] == len(both) == 4
-    for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-4)
-    raw = np.array([row["p"] for row in data["comparisons"]])
-    corrected = np.array([row["p_holm"] for row in data["comparisons"]])
-    np.testing.assert_allclose(corrected, statistics.holm(raw), rtol=1e-4)
+    assert found["n"] == 1
+    assert found["difference"] == pytest.approx((both[:, 1] - both[:, 0]).mean(), rel=1e-4)
+    assert {found[name] for name in ("low", "high", "cohens_d", "p", "p_holm")} == {None}
     assert "1 picture pair, 3 seeds." in data["note"]
     assert "not a sample of pictures" in data["note"]
+    assert "Holm" not in data["note"]
+
+
+EIGHT = {
+    "pooling": ["avg", "max"],
+    "style_weight": ["10", "100", "1000"],
+    "pair": [str(pair) for pair in range(8)],
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A sweep of two poolings, three weights and eight pairs, with its report."""
+    folder = make_sweep(tmp_path_factory.mktemp("pairs"), EIGHT, scores=by_pair)
+    report.write(folder)
+    return folder
+
+
+def test_pairs_are_tested_and_corrected_over_the_page(pairs):
+    data = data_of(pairs / "index.html")
+    rows = data["comparisons"]
+    assert {row["n"] for row in rows} == {8}
+    assert {len(row["differences"]) for row in rows} == {8}
+    raw = np.array([row["p"] for row in rows], float)
+    corrected = np.array([row["p_holm"] for row in rows], float)
+    assert ((corrected >= raw) & (corrected <= 1)).all()
+    assert "8 picture pairs" in data["note"]
+
+
+def test_fronts_of_several_pairs_are_of_settings(pairs):
+    data = data_of(pairs / "index.html")
+    assert len(data["settings"]) == 6
+    x, y = (
+        [measure["name"] for measure in data["measures"]].index(name)
+        for name in ("lpips_content", "style_gram")
+    )
+    table = pd.read_csv(pairs / "table.csv")
+    means = table.groupby(["pooling", "style_weight"])[["lpips_content", "style_gram"]].mean()
+    found = [[row["values"][x], row["values"][y]] for row in data["settings"]]
+    np.testing.assert_allclose(found, means.to_numpy(), rtol=1e-4)
+    front = statistics.pareto_front(means.to_numpy())
+    assert data["fronts"]["lpips_content style_gram"] == np.flatnonzero(front).tolist()
 
 
 def test_copies_by_seed_count_once(tmp_path):
@@ -139,8 +177,8 @@ def test_copies_by_seed_count_once(tmp_path):
     folder = make_sweep(tmp_path, PARAMETERS, scores=without_noise)
     report.write(folder)
     data = data_of(folder / "index.html")
-    (found,) = (row for row in data["comparisons"] if row["parameter"] == "pooling")
-    assert found["n"] == 2
+    (found,) = (row for row in data["comparisons"] if row["level"] == "max")
+    assert (found["n"], found["difference"]) == (1, pytest.approx(0.1))
     assert "The seed changes nothing" in data["note"]
 
 
