@@ -43,7 +43,6 @@ ROOMS = {
     "filelock": {"runs"},
     "tensorboardX": {"tensorboard"},
     "pandas": {"statistics", "report"},
-    "statsmodels": {"statistics"},
     "starlette": {"serve_site"},
     "uvicorn": {"serve_site"},
 }

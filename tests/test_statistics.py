@@ -166,6 +166,9 @@ def test_runs_of_the_same_block_and_level_count_as_their_mean():
 def test_holm_corrects_what_was_tested():
     corrected = holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))
     np.testing.assert_allclose(corrected, [0.03, np.nan, 0.06, 0.06, 0.02])
+    # Equal p, and one beyond 1: R's p.adjust(c(0.4, 0.02, 0.7, 0.02), "holm").
+    np.testing.assert_allclose(holm(np.array([0.4, 0.02, 0.7, 0.02])), [0.8, 0.08, 0.8, 0.08])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
     assert np.isnan(holm(np.array([np.nan]))).all()
     assert holm(np.array([])).shape == (0,)
 
