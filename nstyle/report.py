@@ -59,6 +59,13 @@ HIGHER_IS_BETTER = {"ssim_content"}
 #: Parameters that repeat a comparison rather than being compared.
 REPLICATES = (*statistics.PAIR, "seed")
 
+#: Scores of the distance to the photograph; the others are of the distance to the painting.
+CONTENT_SCORES = ("lpips_content", "ssim_content")
+
+#: What is compared at an equal trade-off, along the first of these parameters that is varied.
+KEPT = CONTENT_SCORES[0]
+WEIGHTS = ("style_weight", "content_weight")
+
 _NOT_TERMS = ("step", "best_loss", "gradient_norm", "restarts")
 
 
@@ -476,28 +483,82 @@ def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[s
 
 
 def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
-    """Returns summaries and comparisons of every parameter, and what they do not show."""
+    """Returns summaries and comparisons of every parameter, and what they do not show.
+
+    Each level is a baseline once, so that the page can offer the choice.
+    """
     varied = sweep.varied
     copies = _seed_changes_nothing(frame, varied, scores)
     blocks = [name for name in varied if not (copies and name == "seed")]
     distinct = frame[frame["seed"] == sweep.parameters["seed"][0]] if copies else frame
     treatments = [name for name in blocks if name not in REPLICATES]
     compared = [
-        statistics.compare(distinct, name, scores, [other for other in blocks if other != name])
+        statistics.compare(distinct, name, scores, _without(blocks, name), baseline)
         for name in treatments
+        for baseline in sweep.parameters[name]
     ]
-    comparisons = pd.concat(compared) if compared else pd.DataFrame()
-    tests = 0
-    if len(comparisons):
-        comparisons["p_holm"] = statistics.holm(comparisons["p"].to_numpy(float))
-        tests = int(comparisons["p"].notna().sum())
+    trades, mean_curves = _trade_offs(sweep, distinct, blocks, scores)
+    comparisons = pd.concat([pd.DataFrame(), *compared, *trades])
+    comparisons, tests = _corrected(comparisons) if len(comparisons) else (comparisons, 0)
     repeated = [name for name in blocks if distinct[name].value_counts().max() > 1]
     summaries = [statistics.summary(distinct, name, scores) for name in repeated]
+    rows = _records(comparisons)
+    names: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        row["pairs"] = [names.setdefault(tuple(pair), len(names)) for pair in row["pairs"]]
     return {
-        "comparisons": _records(comparisons),
+        "comparisons": rows,
+        "pairs": [" with ".join(Path(name).name for name in pair) for pair in names],
+        "mean_curves": _records(pd.concat([pd.DataFrame(), *mean_curves])),
         "summaries": _records(pd.concat(summaries)) if summaries else [],
         "note": _note(sweep, tests, copies),
     }
+
+
+def _trade_offs(
+    sweep: Sweep, frame: pd.DataFrame, blocks: Sequence[str], scores: Sequence[str]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Returns comparisons at equal trade-off, with the score held equal as `x`, and mean curves."""
+    weight = next((name for name in WEIGHTS if name in blocks), "")
+    if not weight or KEPT not in scores:
+        return [], []
+    compared, curves = [], []
+    for name in _without(blocks, weight, *REPLICATES):
+        others = _without(blocks, name, weight)
+        for x in (score for score in scores if score not in CONTENT_SCORES):
+            compared += [
+                statistics.trade_off(frame, name, weight, x, KEPT, others, baseline).assign(
+                    score=KEPT, x=x
+                )
+                for baseline in sweep.parameters[name]
+            ]
+            found = statistics.mean_curves(frame, name, weight, x, KEPT, others)
+            curves.append(found.assign(parameter=name, score=x))
+    return compared, curves
+
+
+def _without(names: Sequence[str], *left_out: str) -> list[str]:
+    return [name for name in names if name not in left_out]
+
+
+def _corrected(comparisons: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Returns comparisons with p by Holm's method over all, and how many tests they are.
+
+    The same two levels are there twice, each once the baseline: that is one test.
+    """
+    x = comparisons["x"].fillna("") if "x" in comparisons else ""
+    comparisons = comparisons.assign(x=x)
+    rows = zip(
+        *(comparisons[name] for name in ("parameter", "score", "x", "level", "baseline")),
+        strict=True,
+    )
+    test = pd.Series([(*what, *sorted(two)) for *what, a, b in rows for two in [(a, b)]])
+    p = comparisons["p"].to_numpy(float)
+    first = ~test.duplicated().to_numpy()
+    corrected = dict(zip(test[first], statistics.holm(p[first]), strict=True))
+    return comparisons.assign(p_holm=test.map(corrected).to_numpy(float)), int(
+        np.isfinite(p[first]).sum()
+    )
 
 
 def _seed_changes_nothing(

@@ -138,12 +138,135 @@ def compare(
     return pd.DataFrame(rows)
 
 
+def curve_gap(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns by how much one curve lies above another on average, where both are known.
+
+    A curve joins its points by straight lines, in the order of x; points of equal x count as their
+    mean. What is averaged is exact: between two neighbouring points of either curve the difference
+    is a straight line.
+
+    Args:
+      first: float (n, 2), points (x, y), in any order.
+      second: float (m, 2).
+
+    Returns:
+      The mean of second minus first over the x that both reach; NaN where there are none.
+    """
+    (x0, y0), (x1, y1) = _curve(first), _curve(second)
+    if not len(x0) or not len(x1):
+        return math.nan
+    low, high = max(x0[0], x1[0]), min(x0[-1], x1[-1])
+    if low > high:
+        return math.nan
+    x = np.unique(np.clip(np.concatenate([x0, x1]), low, high))
+    gaps = np.interp(x, x1, y1) - np.interp(x, x0, y0)
+    return float(np.trapezoid(gaps, x) / (high - low)) if high > low else float(gaps[0])
+
+
+def trade_off(
+    table: pd.DataFrame,
+    parameter: str,
+    weight: str,
+    x: str,
+    y: str,
+    blocks: Sequence[str],
+    baseline: Any = None,
+) -> pd.DataFrame:
+    """Compares levels of a parameter at an equal trade-off, by pair of pictures.
+
+    At the same weight one level may be closer to the photograph only because it is further from the
+    painting. So for each level the scores at all weights make a curve, y over x, and levels are
+    compared by `curve_gap`: at equal x, over the x that both reach. Seeds are averaged before, all
+    other settings after, within each pair; the pair is the unit, as in `compare`.
+
+    Args:
+      table: a row for each run.
+      parameter: a column, whose levels are compared.
+      weight: a column, through whose levels a curve goes.
+      x: the score that is held equal.
+      y: the score that is compared.
+      blocks: the other varied columns.
+      baseline: the level that the others are compared with; None for the first.
+
+    Returns:
+      A row for each level that shares a range of x with the baseline: parameter, level, baseline,
+      difference (of y; the mean over pairs), low, high, p, p_holm (over these rows), n (pairs),
+      better (on how many of them the difference is below 0), and for each pair its names (`pairs`)
+      and difference (`differences`). Pairs without a common range do not count.
+    """
+    levels = _levels(table[parameter])
+    baseline = levels[0] if baseline is None else baseline
+    index = [name for name in blocks if name != "seed"]
+    table = table.dropna(subset=[x, y])
+    if table.empty:
+        return pd.DataFrame()
+    curves = _blocks(table, [x, y], parameter, [*index, weight])
+    rows: list[dict[str, Any]] = []
+    for level in levels:
+        if level == baseline or not {baseline, level} <= set(curves.columns.levels[1]):
+            continue
+        gaps = {
+            key: curve_gap(*(block.xs(one, axis=1, level=1)[[x, y]] for one in (baseline, level)))
+            for key, block in curves.groupby(level=[_ONE_BLOCK, *index], observed=True)
+        }
+        found = pd.DataFrame(
+            {"gap": gaps.values()}, pd.MultiIndex.from_tuples(gaps, names=[_ONE_BLOCK, *index])
+        ).dropna()
+        if found.empty:
+            continue
+        units = _by_pair(found)
+        differences = units["gap"].to_numpy(float)
+        told = _of_pairs(np.zeros(len(differences)), differences)
+        rows.append(
+            {"parameter": parameter, "level": level, "baseline": baseline}
+            | {name: told[name] for name in ("difference", "low", "high", "p")}
+            | {"p_holm": math.nan, "n": len(differences), "better": int((differences < 0).sum())}
+            | {"pairs": _names(units), "differences": differences.tolist()}
+        )
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found["p"].to_numpy(float))) if rows else found
+
+
+def mean_curves(
+    table: pd.DataFrame, parameter: str, weight: str, x: str, y: str, blocks: Sequence[str]
+) -> pd.DataFrame:
+    """Returns the curve of each level through its weights, averaged over pairs of pictures.
+
+    Of blocks alone that have every level and weight, so that all points are of the same pictures.
+    Pictures differ more among themselves than levels do; what they share is taken off before the
+    interval (Cousineau 2005, Tutor. Quant. Methods Psychol. 1; with the factor of Morey 2008, 4).
+
+    Returns:
+      A row for each level and weight: level, weight, the means x and y, low and high (the interval
+      of y; NaN for fewer than `ENOUGH_PAIRS` pairs), n (pairs).
+    """
+    known = table.dropna(subset=[x, y])
+    if known.empty:
+        return pd.DataFrame()
+    complete = _blocks(known, [x, y], [parameter, weight], blocks).dropna()
+    if complete.empty or set(_levels(table[parameter])) - set(complete.columns.levels[1]):
+        return pd.DataFrame()
+    units = _by_pair(complete)
+    own = units[y].sub(units[y].mean(axis=1), axis=0)
+    factor = math.sqrt(own.shape[1] / max(own.shape[1] - 1, 1))
+    rows: list[dict[str, Any]] = []
+    for level, at in units[y].columns:
+        low, high = interval(own[level, at].to_numpy(float) * factor)
+        middle, mean = (low + high) / 2, float(units[y, level, at].mean())
+        if len(units) < ENOUGH_PAIRS:
+            low = high = math.nan
+        ends = {"low": mean + low - middle, "high": mean + high - middle, "n": len(units)}
+        where = {"level": level, "weight": at, "x": float(units[x, level, at].mean()), "y": mean}
+        rows.append(where | ends)
+    return pd.DataFrame(rows)
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """Returns p values corrected for their number (Holm 1979, Scand. J. Stat. 6).
 
     The corrected values bound the chance of a single false finding among all of them, whether or
-    not they are independent: of n, the smallest is multiplied by n, the next by n - 1 and so on, and
-    none is smaller than one before it.
+    not they are independent: of n, the smallest is multiplied by n, the next by n - 1 and so on,
+    and none is smaller than one before it.
 
     Args:
       p: float (n,); NaN where there was no test, which does not count.
@@ -242,7 +365,10 @@ def pareto_front(points: np.ndarray) -> np.ndarray:
 
 
 def _blocks(
-    table: pd.DataFrame, score: str, columns: str | list[str], blocks: Sequence[str]
+    table: pd.DataFrame,
+    score: str | list[str],
+    columns: str | list[str],
+    blocks: Sequence[str],
 ) -> pd.DataFrame:
     """Returns the mean score of each block, a row, under each level of `columns`."""
     index = [_ONE_BLOCK, *blocks]  # where nothing else varies, all runs are one block
@@ -272,6 +398,14 @@ def _names(units: pd.DataFrame) -> list[list[str]]:
     if not set(units.index.names) & set(PAIR):
         return [[]]
     return [list(key) if isinstance(key, tuple) else [key] for key in units.index]
+
+
+def _curve(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the x of known points, ascending and each once, and their y."""
+    points = np.asarray(points, float).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    x, places = np.unique(points[:, 0], return_inverse=True)
+    return x, np.bincount(places, points[:, 1], len(x)) / np.bincount(places, minlength=len(x))
 
 
 def _levels(column: pd.Series) -> list[Any]:

@@ -490,10 +490,60 @@ def test_statistics_show_the_chosen_parameter(sweep, open_page):
     comparisons = page.get_by_role("region", name="Comparisons of pooling")
     data = data_of(sweep / "index.html")
     assert comparisons.locator("tbody tr").count() == sum(
-        row["parameter"] == "pooling" for row in data["comparisons"]
+        (row["parameter"], row["baseline"], row["x"]) == ("pooling", "avg", "")
+        for row in data["comparisons"]
     )
     page.get_by_label("parameter", exact=True).select_option(label="seed")
     assert "not compared itself" in page.locator("#comparisons").inner_text()
+
+
+def test_trade_offs_are_shown_with_their_curves(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    rows = [
+        row
+        for row in data_of(pairs / "index.html")["comparisons"]
+        if (row["x"], row["baseline"]) == ("style_gram", "avg")
+    ]
+    assert [(row["level"], row["n"], row["better"]) for row in rows] == [("max", 8, 8)]
+    assert rows[0]["difference"] == pytest.approx(-0.05, abs=0.02)
+    assert rows[0]["low"] < rows[0]["difference"] < rows[0]["high"] < 0
+    box = page.locator("#trade-off")
+    assert box.locator(".mean-curve").count() == box.locator(".band").count() == 2
+    assert box.locator("path.dot").count() == 6
+    sentence = box.locator(".verdicts").inner_text()
+    assert sentence.startswith("max against avg, 8 pairs: at equal Gram distance to style")
+    assert "lower [0.0" in sentence
+    assert "closer on 8 of 8 pairs" in sentence
+    page.get_by_label("score held equal").select_option(label="Fréchet distance to style ↓")
+    assert "at equal Fréchet distance" in box.locator(".verdicts").inner_text()
+    page.get_by_label("parameter", exact=True).select_option(label="style_weight")
+    assert box.inner_text() == ""
+
+
+def test_the_baseline_is_chosen_on_the_page(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    page.get_by_label("parameter", exact=True).select_option(label="style_weight")
+    sentences = page.locator("#comparisons .verdicts li")
+    assert [text.split(",")[0] for text in texts(sentences)] == [
+        "100 against 10",
+        "1000 against 10",
+    ]
+    page.get_by_label("compared with").select_option(label="100")
+    assert page.get_by_label("compared with").evaluate("e => e === document.activeElement")
+    first, second = texts(sentences)
+    assert first.startswith("10 against 100, 8 pairs: LPIPS to content 0.2")
+    assert "lower [" in first
+    assert "Gram distance to style 0.2" in first
+    assert "closer on 8 of 8 pairs; Gram" in first
+    assert first.endswith("closer on 0 of 8 pairs.")
+    assert second.startswith("1000 against 100")
+    strips = page.locator("#comparisons .forest")
+    assert strips.first.locator(".pair").count() == 8
+    assert (
+        strips.first.locator(".pair title")
+        .first.text_content()
+        .startswith("photo-0.jpg with art-0.jpg: \u2212")
+    )
 
 
 def test_dark_and_light(sweep, open_page):

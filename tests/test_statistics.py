@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats
 
-from nstyle.statistics import compare, holm, interval, paired, pareto_front, shared_means, summary
+from nstyle.statistics import (
+    compare,
+    curve_gap,
+    holm,
+    interval,
+    mean_curves,
+    paired,
+    pareto_front,
+    shared_means,
+    summary,
+    trade_off,
+)
 
 #: Hours of sleep gained under two drugs, ten patients (Student 1908, Biometrika 6).
 FIRST = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
@@ -161,6 +172,120 @@ def test_runs_of_the_same_block_and_level_count_as_their_mean():
     )
     found = compare(table, "weight", ["score"], ["seed"])
     assert (found["n"].item(), found["difference"].item()) == (1, 3)
+
+
+def test_a_curve_gap_is_exact():
+    line = np.array([[0.0, 1.0], [4.0, 3.0], [1.0, 1.5]])  # in no order
+    assert curve_gap(line, line + np.array([0, 0.25])) == pytest.approx(0.25)
+    assert curve_gap(line, line[:2] + np.array([1, 0.25])) == pytest.approx(-0.25)  # y of x - 1
+    tent = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 0.0]])
+    flat = np.array([[-1.0, 0.0], [3.0, 0.0]])
+    assert curve_gap(flat, tent) == pytest.approx((2 + 1.5) / 3)  # from 0 to 3
+    assert curve_gap(tent, flat) == pytest.approx(-(2 + 1.5) / 3)
+    assert curve_gap(tent, np.array([[1.0, 3.0], [1.0, 5.0]])) == pytest.approx(3)  # one place
+
+
+def test_curves_without_a_common_range_have_no_gap():
+    line = np.array([[0.0, 1.0], [1.0, 2.0]])
+    assert math.isnan(curve_gap(line, line + np.array([1.5, 0])))
+    assert math.isnan(curve_gap(line, np.array([[math.nan, 1.0]])))
+
+
+def curves(pairs, offset, noise=0.0, shift=0.0, seed=0):
+    """Parallel lines through three weights: `max` by `offset` of each pair above `avg`.
+
+    `max` is also further along its line by `shift` at the same weight.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for pair in range(pairs):
+        own = offset + noise * random.standard_normal()
+        for pooling in ("avg", "max"):
+            for weight in (10, 100, 1000):
+                style = math.log10(weight) + 0.1 * pair + shift * (pooling == "max")
+                rows += [
+                    {"pooling": pooling, "weight": str(weight), "content": f"{pair}.jpg"}
+                    | {"seed": str(s), "style_gram": style + 0.01 * s}
+                    | {"lpips": 5 - 0.5 * style + own * (pooling == "max") + 0.03 * s}
+                    for s in range(2)
+                ]
+    return pd.DataFrame(rows)
+
+
+def at_equal_style(table, **how):
+    return trade_off(
+        table, "pooling", "weight", "style_gram", "lpips", ["content", "seed"], **how
+    ).iloc[0]
+
+
+def test_parallel_curves_differ_by_their_offset():
+    found = at_equal_style(curves(8, -0.2, shift=0.7))
+    assert (found["level"], found["baseline"]) == ("max", "avg")
+    assert found["difference"] == pytest.approx(-0.2)
+    assert (found["n"], found["better"]) == (8, 8)
+    assert (found["low"], found["high"]) == pytest.approx((-0.2, -0.2))
+    turned = at_equal_style(curves(8, -0.2, shift=0.7), baseline="max")
+    assert turned["difference"] == pytest.approx(0.2)
+    assert (turned["level"], turned["better"]) == ("avg", 0)
+
+
+def test_at_the_same_weight_the_difference_would_be_another():
+    table = curves(8, -0.2, shift=0.7)
+    plain = compare(table, "pooling", ["lpips"], ["content", "seed", "weight"])
+    assert plain["difference"].item() == pytest.approx(-0.2 - 0.35)
+
+
+def test_pairs_without_a_common_range_do_not_count():
+    table = curves(6, -0.2)
+    away = (table["content"] == "3.jpg") & (table["pooling"] == "max")
+    table.loc[away, "style_gram"] += 50
+    found = at_equal_style(table)
+    assert found["n"] == 5
+    assert ["3.jpg"] not in found["pairs"]
+    table.loc[table["pooling"] == "max", "style_gram"] += 50
+    assert trade_off(table, "pooling", "weight", "style_gram", "lpips", ["content"]).empty
+
+
+def test_trade_off_of_few_pairs_is_a_difference_alone():
+    found = at_equal_style(curves(4, -0.2, noise=0.1))
+    assert found["n"] == 4
+    assert np.isnan(found[["low", "high", "p", "p_holm"]].to_numpy(float)).all()
+
+
+def test_trade_off_holds_the_truth_in_95_of_100_cases():
+    found = pd.DataFrame(
+        [at_equal_style(curves(6, 0.1, noise=0.3, shift=0.2, seed=seed)) for seed in range(200)]
+    )
+    held = (found["low"] <= 0.1) & (found["high"] >= 0.1)
+    assert held.mean() == pytest.approx(0.95, abs=0.035)
+
+
+def test_other_settings_are_compared_each_with_its_own():
+    table = pd.concat(
+        [curves(5, offset).assign(tv=tv) for tv, offset in (("0", -0.2), ("1", -0.4))]
+    )
+    table.loc[table["tv"] == "1", "lpips"] += 3
+    blocks = ["content", "seed", "tv"]
+    found = trade_off(table, "pooling", "weight", "style_gram", "lpips", blocks)
+    assert (found["n"].item(), found["difference"].item()) == (5, pytest.approx(-0.3))
+
+
+def test_mean_curves_are_of_pairs_that_have_every_point():
+    table = curves(6, -0.2, noise=0.05)
+    lost = (table["content"] == "5.jpg") & (table["weight"] == "10") & (table["pooling"] == "avg")
+    arguments = "pooling", "weight", "style_gram", "lpips", ["content", "seed"]
+    found = mean_curves(table[~lost], *arguments)
+    assert len(found) == 6
+    assert set(found["n"]) == {5}
+    point = found[(found["level"] == "max") & (found["weight"] == "100")].iloc[0]
+    runs = table[
+        (table["pooling"] == "max") & (table["weight"] == "100") & (table["content"] != "5.jpg")
+    ]
+    assert (point["x"], point["y"]) == pytest.approx(
+        (runs["style_gram"].mean(), runs["lpips"].mean())
+    )
+    assert point["low"] < point["y"] < point["high"]
+    assert mean_curves(curves(3, 0.1), *arguments)[["low", "high"]].isna().all(axis=None)
 
 
 def test_holm_corrects_what_was_tested():
