@@ -34,7 +34,7 @@ from nstyle.pages import as_json, filled
 from nstyle.progress import watched
 from nstyle.scores import SCORES
 
-THUMBNAIL, PICTURE = 160, 512  # longest sides in pixels
+THUMBNAIL, SOURCE, PICTURE = 160, 256, 512  # longest sides in pixels
 TRACE_POINTS = 100
 
 #: What else a run ends with: column of the table, column of the trace, label.
@@ -300,6 +300,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
     scores = [name for name in _score_names(frame) if frame[name].notna().any()]
     measures = [*scores, *(name for name in LOSSES if frame[name].notna().any())]
     shown, pictures, traces = [], [], []
+    sources: dict[str, dict[str, Any] | None] = {}
     rows = frame.to_dict("records")
     for member, row in watched(list(zip(sweep.done, rows, strict=True)), "reading"):
         thumbnail, picture = _pictures(member.folder / "result.png")
@@ -310,6 +311,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
                 "at": _position(sweep, member),
                 "values": [_number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
+                "sources": _sources(member, sources),
                 "link": quote(os.path.relpath(member.folder, out)),
                 "folder": member.folder.name,
             }
@@ -323,6 +325,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "parameters": [_parameter(name, sweep.parameters[name]) for name in sweep.varied],
         "measures": [_measure(name) for name in measures],
         "runs": shown,
+        "sources": list(sources.values()),
         "missing": [
             {"at": _position(sweep, member), "folder": member.folder.name}
             for member in sweep.members
@@ -408,6 +411,35 @@ def _pictures(path: Path) -> tuple[dict[str, Any] | None, str]:
     height, width = image.shape[:2]
     shown = {"uri": images.data_uri(image, THUMBNAIL), "width": width, "height": height}
     return shown, images.data_uri(image, PICTURE)
+
+
+def _sources(member: Member, known: dict[str, dict[str, Any] | None]) -> list[list[int]]:
+    """Returns which photographs and which paintings a run is of, as places in `known`.
+
+    Args:
+      member: a finished run.
+      known: what was read so far, by file; what is new is added, None where it cannot be read.
+    """
+    config = (member.result or {}).get("config", {})
+    found: list[list[int]] = []
+    for name in statistics.PAIR:
+        given = config.get(name)
+        paths = [str(path) for path in (given if isinstance(given, list) else [given]) if path]
+        for path in paths:
+            if path not in known:
+                known[path] = _source(path)
+        found.append([list(known).index(path) for path in paths if known[path]])
+    return found
+
+
+def _source(path: str) -> dict[str, Any] | None:
+    try:
+        image = images.load(path)
+    except NstyleError:  # moved or deleted since the run
+        return None
+    height, width = image.shape[:2]
+    uri = images.data_uri(image, SOURCE)
+    return {"uri": uri, "name": Path(path).name, "width": width, "height": height}
 
 
 def _trace(path: Path) -> dict[str, list[float | None]]:

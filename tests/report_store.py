@@ -37,9 +37,9 @@ def by_pair(settings, random):
 
     Each pair of pictures has its own place and its own effect.
     """
-    pair = np.random.default_rng([len(settings["content"]), int(settings["content"][-5])])
+    pair = np.random.default_rng(int(settings["content"][-5]))
     along = 0.2 * math.log10(float(settings.get("style_weight", 10)))
-    place, effect = 0.3 * pair.random(), 0.05 + 0.02 * pair.standard_normal()
+    place, effect = 0.3 * pair.random(), 0.05 + 0.01 * pair.standard_normal()
     closer = effect * (settings.get("pooling") == "max")
     return {
         "lpips_content": 0.2 + along + place - closer + 0.004 * random.standard_normal(),
@@ -99,11 +99,19 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
     (folder / "scores.json").write_text(json.dumps(scores(settings, random)))
 
 
-def with_pair(settings):
-    """Settings with `pair` replaced by the two pictures that it stands for."""
+def with_pair(settings, root):
+    """Settings with `pair` replaced by the two pictures that it stands for, which are there."""
     pair = settings.pop("pair", None)
-    pictures = {} if pair is None else {"content": f"photo-{pair}.jpg", "style": f"art-{pair}.jpg"}
-    return settings | pictures
+    if pair is None:
+        return settings
+    random = np.random.default_rng(int(pair))
+    for name, shape in (("photo", (30, 40, 3)), ("art", (40, 30, 3))):
+        if not (path := root / f"{name}-{pair}.png").is_file():
+            images.save(path, np.broadcast_to(random.random(3), shape))
+    return settings | {
+        "content": str(root / f"photo-{pair}.png"),
+        "style": str(root / f"art-{pair}.png"),
+    }
 
 
 def make_sweep(root, parameters, missing=(), name="pooling", **how):
@@ -117,7 +125,7 @@ def make_sweep(root, parameters, missing=(), name="pooling", **how):
     sweep = root / "runs" / "sweeps" / f"{name}-0123456789ab"
     members = []
     for index, levels in enumerate(itertools.product(*parameters.values())):
-        settings = with_pair(dict(zip(parameters, levels, strict=True)))
+        settings = with_pair(dict(zip(parameters, levels, strict=True)), root)
         folder = root / "runs" / f"photo-art-{index:012x}"
         if index not in missing:
             words = (f"{key}={value}" for key, value in settings.items())

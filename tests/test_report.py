@@ -542,8 +542,36 @@ def test_the_baseline_is_chosen_on_the_page(pairs, open_page):
     assert (
         strips.first.locator(".pair title")
         .first.text_content()
-        .startswith("photo-0.jpg with art-0.jpg: \u2212")
+        .startswith("photo-0.png with art-0.png: \u2212")
     )
+
+
+def test_photograph_and_painting_stand_beside_the_results(pairs, sweep, open_page):
+    data = data_of(pairs / "index.html")
+    assert len(data["sources"]) == 16
+    assert {(source["width"], source["height"]) for source in data["sources"]} == {
+        (40, 30),
+        (30, 40),
+    }
+    page = open_page(pairs / "index.html")
+    assert page.locator("#pictures .source").count() == 0  # eight pairs in each place
+    page.get_by_label("rows", exact=True).select_option(label="content")
+    heads = page.locator("#grid th[scope=row]")
+    assert heads.count() == 8
+    assert heads.first.locator("img").evaluate_all("all => all.map(each => each.alt)") == [
+        "The photograph, photo-0.png",
+        "The painting, art-0.png",
+    ]
+    page.get_by_label("rows", exact=True).select_option(label="style_weight")
+    page.locator("#axes").get_by_label("content", exact=True).select_option(label="photo-3.png")
+    assert page.locator("#grid .source").count() == 0
+    assert page.locator("#sources .source").count() == 2
+    page.locator("button.shot").first.click()
+    assert texts(page.locator("#comparer figcaption")) == ["photograph", "painting"]
+    assert data_of(sweep / "index.html")["sources"] == [None, None]  # the files are not there
+    page = open_page(sweep / "index.html")
+    page.locator("button.shot").first.click()
+    assert page.locator(".source").count() == 0
 
 
 def test_dark_and_light(sweep, open_page):
