@@ -59,6 +59,9 @@ HIGHER_IS_BETTER = {"ssim_content"}
 #: Parameters that repeat a comparison rather than being compared.
 REPLICATES = (*statistics.PAIR, "seed")
 
+#: Parameters whose values are files, though their names may read as numbers.
+NAMES_OF_FILES = (*statistics.PAIR, "init")
+
 #: Scores of the distance to the photograph; the others are of the distance to the painting.
 CONTENT_SCORES = ("lpips_content", "ssim_content")
 
@@ -169,10 +172,10 @@ def read(folder: Path) -> Sweep:
     if not folders:
         raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")
     results = {path: _result(path) for path in folders}
-    flat = {path: _flat(result["config"]) for path, result in results.items() if result}
+    flat = {path: _written(_flat(result["config"])) for path, result in results.items() if result}
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     levels = {
-        name: _ordered({settings.get(name, "unset") for settings in flat.values()})
+        name: _in_order(sorted({settings.get(name, "unset") for settings in flat.values()}))
         for name in names
     }
     parameters = {name: found for name, found in levels.items() if len(found) > 1}
@@ -192,12 +195,17 @@ def _declared(folder: Path) -> Sweep:
     try:
         content = json.loads(path.read_text())
         members = [
-            Member(target, dict(run["settings"]), _result(target))
+            Member(target, _written(run["settings"]), _result(target))
             for run in content["runs"]
             for target in [Path(os.path.normpath(folder / run["folder"]))]
         ]
         parameters = {
-            name: list(dict.fromkeys([*levels, *(m.settings[name] for m in members)]))
+            name: _in_order(
+                [
+                    *(_written({name: level})[name] for level in levels),
+                    *(member.settings[name] for member in members),
+                ]
+            )
             for name, levels in content["parameters"].items()
         }
         return Sweep(content["name"], content["command"], parameters, members)
@@ -234,11 +242,36 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _ordered(levels: Iterable[str]) -> list[str]:
+def _in_order(levels: Iterable[str]) -> list[str]:
+    """Returns levels once each: numbers by size where there are no others, else as they come.
+
+    `unset` and `null` are last.
+    """
+    found = list(dict.fromkeys(levels))
+    known = [level for level in found if level not in ("unset", "null")]
+    if all(_is_number(level) for level in known):
+        return sorted(known, key=float) + [level for level in found if level not in known]
+    return found
+
+
+def _written(settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns settings with each number in one form, so that 1e+06 and 1000000 are one level."""
+    return {
+        name: value if name in NAMES_OF_FILES else _plain(value) for name, value in settings.items()
+    }
+
+
+def _plain(text: str) -> str:
+    """Returns a number without an exponent where it has few digits; other texts as they are."""
+    if not _is_number(text):
+        return text
+    number = float(text)
+    if not number.is_integer():
+        return repr(number)
     try:
-        return sorted(levels, key=float)
+        return str(int(text))  # exact, however long
     except ValueError:
-        return sorted(levels)
+        return str(int(number)) if abs(number) < 1e16 else repr(number)
 
 
 def table(sweep: Sweep) -> pd.DataFrame:
@@ -386,11 +419,11 @@ def _labels(name: str, levels: Sequence[str]) -> list[str]:
 
     Where that would not tell them apart they are shown as they are.
     """
-    if name in (*statistics.PAIR, "init"):
+    if name in NAMES_OF_FILES:
         short = [Path(level).name or level for level in levels]
     else:
         short = [
-            f"{float(level):.4g}" if len(level) > 7 and _is_number(level) else level
+            _plain(f"{float(level):.4g}") if len(level) > 7 and _is_number(level) else level
             for level in levels
         ]
     return short if len(set(short)) == len(levels) else list(levels)

@@ -70,7 +70,7 @@ def test_the_table_has_what_the_runs_folders_say(sweep):
 def test_parquet_holds_the_same_table(sweep):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     table = pd.read_parquet(sweep / "table.parquet")
-    assert list(table["style_weight"].cat.categories) == PARAMETERS["style_weight"]
+    assert list(table["style_weight"].cat.categories) == ["10000", "100000"]
     table = table.astype(dict.fromkeys(PARAMETERS, str))
     written = pd.read_csv(sweep / "table.csv", dtype=dict.fromkeys(PARAMETERS, str))
     pd.testing.assert_frame_equal(table, written, check_dtype=False, rtol=1e-12)
@@ -257,7 +257,24 @@ def test_long_numbers_are_shown_short_where_that_tells_them_apart(tmp_path):
     folder = make_sweep(tmp_path, {"style_weight": weights, "tv_weight": rates})
     report.write(folder)
     shown = [parameter["labels"] for parameter in data_of(folder / "index.html")["parameters"]]
-    assert shown == [["1e4", "3.162e+04"], rates]
+    assert shown == [["10000", "31620"], rates]
+
+
+def test_numbers_are_sorted_and_have_one_form(tmp_path):
+    weights = ["1e+06", "30", "1000000", "1e1", "100", "1e-05", "10000.0"]
+    parameters = {"style_weight": weights, "tv_weight": ["null", "0.5", ".25"]}
+    folder = make_sweep(tmp_path, parameters | {"content": ["1e1", "010"]})
+    report.write(folder)
+    found = report.read(folder).parameters
+    assert found["style_weight"] == ["1e-05", "10", "30", "100", "10000", "1000000"]
+    assert found["tv_weight"] == ["0.25", "0.5", "null"]
+    assert found["content"] == ["1e1", "010"]
+    assert len(pd.read_csv(folder / "table.csv")["style_weight"].unique()) == 6
+
+
+def test_long_whole_numbers_stay_exact(tmp_path):
+    seeds = ["12345678901234567891", "12345678901234567892"]
+    assert report.read(make_sweep(tmp_path, {"seed": seeds})).parameters["seed"] == seeds
 
 
 def test_links_lead_from_the_page_to_the_runs(sweep, tmp_path, command):
@@ -393,12 +410,12 @@ def test_axes_and_filters_change_the_grid(sweep, open_page):
     assert texts(headings) == ["avg", "max"]
     page.get_by_label("columns", exact=True).select_option(label="seed")
     assert texts(headings) == ["0", "1", "2"]
-    assert texts(page.locator("#grid th[scope=row]")) == ["1e4", "1e5"]
+    assert texts(page.locator("#grid th[scope=row]")) == ["10000", "100000"]
     page.locator("#axes").get_by_label("pooling", exact=True).select_option(label="all")
     assert page.locator("button.shot").count() == 10
     assert page.get_by_text("not finished", exact=True).count() == 2
     page.get_by_label("rows", exact=True).select_option(label="nothing")
-    page.locator("#axes").get_by_label("style_weight", exact=True).select_option(label="1e5")
+    page.locator("#axes").get_by_label("style_weight", exact=True).select_option(label="100000")
     assert page.locator("button.shot").count() == 5
 
 
@@ -440,7 +457,7 @@ def test_the_pareto_front_and_its_points(sweep, open_page):
     tip = page.locator("#scatter .tip")
     by_similarity = pd.read_csv(sweep / "table.csv").sort_values("ssim_content")
     row = by_similarity.iloc[1]
-    assert tip.inner_text().startswith(f"pooling={row['pooling']}, style_weight=1e")
+    assert tip.inner_text().startswith(f"pooling={row['pooling']}, style_weight=10")
     page.keyboard.press("Enter")
     assert page.locator("#comparer code").inner_text() == row["command"]
     dot = page.locator("#scatter .dot").nth(int(by_similarity.index[-1]))
@@ -572,6 +589,43 @@ def test_photograph_and_painting_stand_beside_the_results(pairs, sweep, open_pag
     page = open_page(sweep / "index.html")
     page.locator("button.shot").first.click()
     assert page.locator(".source").count() == 0
+
+
+def test_a_wide_grid_shows_that_it_goes_on(tmp_path, open_page):
+    weights = [str(10**power) for power in range(12)]
+    folder = make_sweep(tmp_path, {"style_weight": weights, "pooling": ["avg", "max"]})
+    report.write(folder)
+    page = open_page(folder / "index.html", viewport={"width": 1200, "height": 800})
+    grid = page.locator("#grid.more")
+    grid.wait_for()
+    page.locator("#grid").evaluate("grid => { grid.scrollLeft = grid.scrollWidth; }")
+    grid.wait_for(state="detached")
+    head = page.locator("#grid th[scope=row]").first
+    left = page.locator("#grid").bounding_box()["x"]
+    assert head.bounding_box()["x"] == pytest.approx(left, abs=1)
+    lines = page.locator("#grid th[scope=col]").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().height)"
+    )
+    assert len(set(lines)) == 1
+
+
+def test_compare_takes_no_room_before_there_is_anything_in_it(sweep, open_page):
+    page = open_page(sweep / "index.html", viewport={"width": 1400, "height": 900})
+    pictures, compare = page.locator("#pictures"), page.locator("#compare")
+    assert compare.bounding_box()["x"] == pictures.bounding_box()["x"]
+    page.locator("button.shot").first.click()
+    assert compare.bounding_box()["x"] > pictures.bounding_box()["x"] + 600
+
+
+def test_curves_of_different_levels_have_different_colours(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#curves .mark").first.wait_for()
+    page.get_by_label("colour by").select_option(label="style_weight")
+    colours = page.locator("#curves .mark").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).stroke)"
+    )
+    assert len(set(colours)) == 2
 
 
 def test_dark_and_light(sweep, open_page):
