@@ -43,7 +43,12 @@ LOSSES = {
     "loss_content": ("content", "content loss"),
     "loss_style": ("style", "style loss"),
     "loss_tv": ("tv", "total variation"),
+    "content_left": ("content_left", "share of the photograph unexplained"),
+    "style_left": ("style_left", "share of the style distance left"),
 }
+
+#: Those that papers' recipes and old runs do not have.
+_OPTIONAL = ("content_left", "style_left")
 
 LABELS = {
     "lpips_content": "LPIPS to content",
@@ -278,7 +283,8 @@ def table(sweep: Sweep) -> pd.DataFrame:
     """Returns a row for each finished run.
 
     The columns are the parameters, as categories in their order; the scores; `loss` and its
-    weighted parts at the best step, `best_step`; the terms before their weights, such as
+    weighted parts at the best step, with `content_left` and `style_left` where there are such;
+    `best_step`; the terms before their weights, such as
     `style/conv1_1`; and how the run went: stop, steps_done, seconds, compiles, folder, command.
     """
     rows = []
@@ -303,6 +309,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(rows)
+    frame = frame.drop(columns=[name for name in _OPTIONAL if frame[name].isna().all()])
     last = ["stop", "steps_done", "seconds", "compiles", "folder", "command"]
     frame = frame[[name for name in frame if name not in last] + last]
     numbers = [name for name in frame if name not in (*sweep.parameters, "stop", *last[4:])]
@@ -331,7 +338,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
       out: the folder that the page will lie in, for its links to the runs.
     """
     scores = [name for name in _score_names(frame) if frame[name].notna().any()]
-    measures = [*scores, *(name for name in LOSSES if frame[name].notna().any())]
+    measures = [*scores, *(name for name in LOSSES if name in frame and frame[name].notna().any())]
     shown, pictures, traces = [], [], []
     sources: dict[str, dict[str, Any] | None] = {}
     rows = frame.to_dict("records")

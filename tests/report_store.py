@@ -50,8 +50,16 @@ def by_pair(settings, random):
     }
 
 
-def trace(random, steps=150):
-    """A trace that falls, each at its own pace."""
+#: Of the layers in `trace`.
+WEIGHTS = {
+    "content": {"conv4_2": 1.0},
+    "style": {"conv1_1": 5e4, "conv3_1": 5e4},
+    "tv": 0.0,
+}
+
+
+def trace(random, steps=150, left=False):
+    """A trace that falls, each at its own pace; with what is left of content and style."""
     step = np.arange(steps + 1)
     fall = np.exp(-step / (10 + 10 * random.random()))
     terms = {
@@ -66,15 +74,16 @@ def trace(random, steps=150):
     weighted = {"loss": content + style, "content": content, "style": style, "tv": 0.0 * content}
     rest = {"gradient_norm": fall, "restarts": 0 * step}
     best = {"best_loss": np.minimum.accumulate(weighted["loss"])}
+    best |= {"content_left": 0.8 * (1 - fall), "style_left": 0.1 + 0.9 * fall} if left else {}
     columns = {"step": step} | weighted | best | rest | terms | {"tv/raw": 1 + fall}
     return pd.DataFrame(columns)
 
 
-def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0):
-    """Writes the folder of a finished run."""
+def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0, left=False):
+    """Writes the folder of a finished run; with `left`, one of dimensionless losses."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
-    rows = trace(random)
+    rows = trace(random, left=left)
     rows.to_csv(folder / "trace.csv", index=False)
     images.save(folder / "result.png", picture(settings, random))
     config = {"content": "photo.jpg", "style": "art.jpg", "seed": 0, "solver": {"name": "lbfgs"}}
@@ -94,6 +103,8 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
         },
         "config": config | settings,
     }
+    if left:
+        result["weights"] = WEIGHTS
     (folder / "config.yaml").write_text(json.dumps(result["config"]))
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "scores.json").write_text(json.dumps(scores(settings, random)))

@@ -139,7 +139,7 @@ EIGHT = {
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """A sweep of two poolings, three weights and eight pairs, with its report."""
-    folder = make_sweep(tmp_path_factory.mktemp("pairs"), EIGHT, scores=by_pair)
+    folder = make_sweep(tmp_path_factory.mktemp("pairs"), EIGHT, scores=by_pair, left=True)
     report.write(folder)
     return folder
 
@@ -168,6 +168,22 @@ def test_fronts_of_several_pairs_are_of_settings(pairs):
     np.testing.assert_allclose(found, means.to_numpy(), rtol=1e-4)
     front = statistics.pareto_front(means.to_numpy())
     assert data["fronts"]["lpips_content style_gram"] == np.flatnonzero(front).tolist()
+
+
+def test_what_is_left_is_in_the_table_where_the_runs_have_it(pairs, sweep, tmp_path):
+    table = pd.read_csv(pairs / "table.csv")
+    folder = pairs.parents[1] / table["folder"][5].rpartition("/")[2]
+    best = json.loads((folder / "result.json").read_text())["best"]
+    for name in ("content_left", "style_left"):
+        assert table[name][5] == pytest.approx(best[name])
+        assert name not in pd.read_csv(sweep / "table.csv")
+    mixed = make_sweep(tmp_path, {"seed": ["0", "1"]}, left=True)
+    path = tmp_path / "runs" / "photo-art-000000000001" / "result.json"
+    result = json.loads(path.read_text())
+    del result["best"]["content_left"], result["weights"]
+    path.write_text(json.dumps(result))
+    report.write(mixed)
+    assert pd.read_csv(mixed / "table.csv")["content_left"].notna().tolist() == [True, False]
 
 
 def test_copies_by_seed_count_once(tmp_path):
