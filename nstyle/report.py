@@ -348,7 +348,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         traces.append(_trace(member.folder / "trace.csv"))
         shown.append(
             {
-                "at": _position(sweep, member),
+                "at": _position(sweep, member.settings),
                 "values": [_number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
                 "sources": _sources(member, sources),
@@ -367,10 +367,11 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "runs": shown,
         "sources": list(sources.values()),
         "missing": [
-            {"at": _position(sweep, member), "folder": member.folder.name}
+            {"at": _position(sweep, member.settings), "folder": member.folder.name}
             for member in sweep.members
             if member.result is None
         ],
+        "shares": _shares(sweep, frame),
         **_trade(sweep, frame, measures),
         **_statistics(sweep, frame, scores),
     }
@@ -408,10 +409,10 @@ def _measure(name: str) -> dict[str, Any]:
     }
 
 
-def _position(sweep: Sweep, member: Member) -> list[int]:
-    """Returns the index of a run's level for each varied parameter; -1 where that is not known."""
+def _position(sweep: Sweep, settings: Mapping[str, str]) -> list[int]:
+    """Returns the index of the level of each varied parameter; -1 where that is not known."""
     return [
-        sweep.parameters[name].index(member.settings[name]) if name in member.settings else -1
+        sweep.parameters[name].index(settings[name]) if name in settings else -1
         for name in sweep.varied
     ]
 
@@ -496,6 +497,67 @@ def _trace(path: Path) -> dict[str, list[float | None]]:
     return {name: [_number(value) for value in thinned[name]] for name in terms}
 
 
+def _shares(sweep: Sweep, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns which terms make up the loss of each setting, at the first row and at the best.
+
+    Means over seeds, then over pairs of pictures.
+    """
+    treatments = [name for name in sweep.varied if name not in REPLICATES]
+    pair = [name for name in statistics.PAIR if name in frame]
+    rows = []
+    for member, own in zip(sweep.done, frame[[*treatments, *pair]].to_dict("records"), strict=True):
+        result = member.result or {}
+        for when, row in (("start", _first_row(member.folder)), ("end", result["best"])):
+            shares = _shares_of(row, result.get("weights"))
+            rows += [own | {"when": when, "term": term, "share": shares[term]} for term in shares]
+    if not rows:
+        return []
+    long = pd.DataFrame(rows)
+    units = long.pivot_table(
+        "share", [*treatments, *pair, "when"], "term", fill_value=0, sort=False, observed=True
+    )
+    means = units.groupby(level=[*treatments, "when"], sort=False, observed=True).mean()
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for key, row in means.iterrows():
+        *levels, when = key if isinstance(key, tuple) else (key,)
+        at = _position(sweep, dict(zip(treatments, levels, strict=True)))
+        setting = found.setdefault(tuple(levels), {"at": at})
+        setting[when] = {term: _number(share) for term, share in row.items()}
+    return sorted(found.values(), key=lambda setting: setting["at"])
+
+
+def _shares_of(row: Mapping[str, Any], weights: Mapping[str, Any] | None) -> dict[str, float]:
+    """Returns the share of each term in the loss of a row; without weights, of content and style.
+
+    Args:
+      row: of a trace; nothing where its loss is not above zero.
+      weights: by layer of `content` and `style`, and of `tv`; None where they were not written.
+    """
+    loss = row.get("loss") or 0
+    if not loss > 0:
+        return {}
+    if weights:
+        terms = {
+            f"{kind}/{layer}": weight * row[f"{kind}/{layer}"]
+            for kind in statistics.PAIR
+            for layer, weight in weights.get(kind, {}).items()
+            if f"{kind}/{layer}" in row
+        }
+        terms["tv"] = weights.get("tv", 0) * row.get("tv/raw", 0)
+    else:
+        terms = {name: row.get(name) or 0 for name in (*statistics.PAIR, "tv")}
+    shares = {name: float(term / loss) for name, term in terms.items()}
+    rest = 1 - sum(shares.values())
+    return shares | ({"other": rest} if rest > 1e-3 else {})
+
+
+def _first_row(folder: Path) -> dict[str, Any]:
+    path = folder / "trace.csv"
+    if not path.is_file():
+        return {}
+    return next(iter(pd.read_csv(path, nrows=1).to_dict("records")), {})
+
+
 def _number(value: float, digits: int = 5) -> float | None:
     """Returns a number as JSON can hold it, with a few significant digits."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
@@ -541,12 +603,7 @@ def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[s
     keys = [key if isinstance(key, tuple) else (key,) for key in means.index]
     settings = [
         {
-            "at": [
-                sweep.parameters[name].index(key[treatments.index(name)])
-                if name in treatments
-                else -1
-                for name in sweep.varied
-            ],
+            "at": _position(sweep, dict(zip(treatments, key, strict=True))),
             "values": [_number(value) for value in row],
         }
         for key, row in zip(keys, means.to_numpy(float), strict=True)

@@ -186,6 +186,36 @@ def test_what_is_left_is_in_the_table_where_the_runs_have_it(pairs, sweep, tmp_p
     assert pd.read_csv(mixed / "table.csv")["content_left"].notna().tolist() == [True, False]
 
 
+def test_shares_of_the_loss_are_means_over_pairs(pairs, sweep):
+    shares = data_of(pairs / "index.html")["shares"]
+    assert [setting["at"][:2] for setting in shares] == [
+        [0, 0],
+        [0, 1],
+        [0, 2],
+        [1, 0],
+        [1, 1],
+        [1, 2],
+    ]
+    runs = sorted(pairs.parents[1].glob("*/result.json"))[:8]  # of the first setting
+    results = [json.loads(path.read_text()) for path in runs]
+    traces = [pd.read_csv(path.with_name("trace.csv")) for path in runs]
+    for when, rows in (
+        ("end", [r["best"] for r in results]),
+        ("start", [t.iloc[0] for t in traces]),
+    ):
+        expected = {
+            "content/conv4_2": np.mean([row["content/conv4_2"] / row["loss"] for row in rows]),
+            "style/conv1_1": np.mean([5e4 * row["style/conv1_1"] / row["loss"] for row in rows]),
+            "style/conv3_1": np.mean([5e4 * row["style/conv3_1"] / row["loss"] for row in rows]),
+            "tv": 0,
+        }
+        assert shares[0][when] == pytest.approx(expected, rel=1e-3)
+        assert sum(shares[0][when].values()) == pytest.approx(1, abs=1e-3)
+    old = data_of(sweep / "index.html")["shares"]  # without weights
+    assert set(old[0]["end"]) == {"content", "style", "tv"}
+    assert sum(old[0]["end"].values()) == pytest.approx(1, abs=1e-3)
+
+
 def test_copies_by_seed_count_once(tmp_path):
     def without_noise(settings, random):
         return {"style_gram": 0.5 + 0.1 * (settings["pooling"] == "max")}
@@ -642,6 +672,25 @@ def test_curves_of_different_levels_have_different_colours(sweep, open_page):
         "all => all.map(e => getComputedStyle(e).stroke)"
     )
     assert len(set(colours)) == 2
+
+
+def test_shares_are_drawn_and_a_loss_without_content_is_noted(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    bars = page.locator("#shares .bar")
+    assert bars.count() == 12
+    first = data_of(pairs / "index.html")["shares"][0]["start"]
+    widths = bars.first.locator("i").evaluate_all("all => all.map(e => e.offsetWidth)")
+    drawn = np.array([share for share in first.values() if share])
+    np.testing.assert_allclose(np.array(widths) / sum(widths), drawn, atol=0.01)
+    assert page.locator("#shares .note").count() == 0
+    data = page.evaluate(
+        """() => {
+          DATA.shares[1].end = {"content/conv4_2": 0.004, "style/conv1_1": 0.996};
+          startShares();
+          return document.querySelector("#shares .note").textContent;
+        }"""
+    )
+    assert data.startswith("At the end content is 0.4 % of the loss")
 
 
 def test_dark_and_light(sweep, open_page):
