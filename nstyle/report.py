@@ -61,8 +61,11 @@ LABELS = {
 
 HIGHER_IS_BETTER = {"ssim_content"}
 
+#: What stands for photograph and painting on the page where few of their combinations exist.
+_PAIRED = "pair"
+
 #: Parameters that repeat a comparison rather than being compared.
-REPLICATES = (*statistics.PAIR, "seed")
+REPLICATES = (*statistics.PAIR, _PAIRED, "seed")
 
 #: Parameters whose values are files, though their names may read as numbers.
 NAMES_OF_FILES = (*statistics.PAIR, "init")
@@ -337,18 +340,19 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
       frame: its `table`.
       out: the folder that the page will lie in, for its links to the runs.
     """
+    drawn = _by_pair(sweep)
     scores = [name for name in _score_names(frame) if frame[name].notna().any()]
     measures = [*scores, *(name for name in LOSSES if name in frame and frame[name].notna().any())]
     shown, pictures, traces = [], [], []
     sources: dict[str, dict[str, Any] | None] = {}
     rows = frame.to_dict("records")
-    for member, row in watched(list(zip(sweep.done, rows, strict=True)), "reading"):
+    for member, row in watched(list(zip(drawn.done, rows, strict=True)), "reading"):
         thumbnail, picture = _pictures(member.folder / "result.png")
         pictures.append(picture)
         traces.append(_trace(member.folder / "trace.csv"))
         shown.append(
             {
-                "at": _position(sweep, member.settings),
+                "at": _position(drawn, member.settings),
                 "values": [_number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
                 "sources": _sources(member, sources),
@@ -362,17 +366,17 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "name": sweep.name,
         "command": sweep.command,
         "environment": _environment(sweep.done),
-        "parameters": [_parameter(name, sweep.parameters[name]) for name in sweep.varied],
+        "parameters": [_parameter(name, drawn.parameters[name]) for name in drawn.varied],
         "measures": [_measure(name) for name in measures],
         "runs": shown,
         "sources": list(sources.values()),
         "missing": [
-            {"at": _position(sweep, member.settings), "folder": member.folder.name}
-            for member in sweep.members
+            {"at": _position(drawn, member.settings), "folder": member.folder.name}
+            for member in drawn.members
             if member.result is None
         ],
-        "shares": _shares(sweep, frame),
-        **_trade(sweep, frame, measures),
+        "shares": _shares(drawn, frame),
+        **_trade(drawn, frame, measures),
         **_statistics(sweep, frame, scores),
     }
     large = "\n".join(
@@ -387,6 +391,42 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         traces=as_json(traces),
         pictures=large,
     )
+
+
+def _by_pair(sweep: Sweep) -> Sweep:
+    """Returns a sweep with one parameter for photograph and painting, where they vary in pairs.
+
+    That is where no more than half of their combinations are there.
+    """
+    pairs = {
+        member.folder: tuple(member.settings.get(name, "") for name in statistics.PAIR)
+        for member in sweep.members
+    }
+    if not set(statistics.PAIR) <= set(sweep.varied):
+        return sweep
+    known = [pair for pair in dict.fromkeys(pairs.values()) if all(pair)]
+    if 2 * len(known) > math.prod(len(sweep.parameters[name]) for name in statistics.PAIR):
+        return sweep
+    short = [_joined(Path(name).name for name in pair) for pair in known]
+    names = short if len(set(short)) == len(known) else [_joined(pair) for pair in known]
+    named = dict(zip(known, names, strict=True))
+    parameters = {
+        _PAIRED if name == statistics.PAIR[0] else name: names if name in statistics.PAIR else found
+        for name, found in sweep.parameters.items()
+        if name != statistics.PAIR[1]
+    }
+    members = []
+    for member in sweep.members:
+        settings = {
+            name: value for name, value in member.settings.items() if name not in statistics.PAIR
+        }
+        pair = named.get(pairs[member.folder])
+        members.append(member._replace(settings=settings | ({_PAIRED: pair} if pair else {})))
+    return sweep._replace(parameters=parameters, members=members)
+
+
+def _joined(pair: Iterable[str]) -> str:
+    return " with ".join(pair)
 
 
 def _score_names(frame: pd.DataFrame) -> list[str]:
@@ -637,7 +677,7 @@ def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dic
         row["pairs"] = [names.setdefault(tuple(pair), len(names)) for pair in row["pairs"]]
     return {
         "comparisons": rows,
-        "pairs": [" with ".join(Path(name).name for name in pair) for pair in names],
+        "pairs": [_joined(Path(name).name for name in pair) for pair in names],
         "mean_curves": _records(pd.concat([pd.DataFrame(), *mean_curves])),
         "summaries": _records(pd.concat(summaries)) if summaries else [],
         "note": _note(sweep, tests, copies),

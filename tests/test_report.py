@@ -144,6 +144,14 @@ def pairs(tmp_path_factory):
     return folder
 
 
+def test_all_combinations_of_pictures_stay_two_parameters(tmp_path):
+    parameters = {"content": ["a.jpg", "b.jpg"], "style": ["x.jpg", "y.jpg"]}
+    folder = make_sweep(tmp_path, parameters, missing=(3,))
+    report.write(folder)
+    data = data_of(folder / "index.html")
+    assert [parameter["name"] for parameter in data["parameters"]] == ["content", "style"]
+
+
 def test_pairs_are_tested_and_corrected_over_the_page(pairs):
     data = data_of(pairs / "index.html")
     rows = data["comparisons"]
@@ -617,18 +625,19 @@ def test_photograph_and_painting_stand_beside_the_results(pairs, sweep, open_pag
         (30, 40),
     }
     page = open_page(pairs / "index.html")
-    assert page.locator("#pictures .source").count() == 0  # eight pairs in each place
-    page.get_by_label("rows", exact=True).select_option(label="content")
     heads = page.locator("#grid th[scope=row]")
+    assert texts(heads)[0].startswith("photo-0.png with art-0.png")
     assert heads.count() == 8
+    assert page.locator("button.shot").count() == 16  # both poolings at the first weight
     assert heads.first.locator("img").evaluate_all("all => all.map(each => each.alt)") == [
         "The photograph, photo-0.png",
         "The painting, art-0.png",
     ]
     page.get_by_label("rows", exact=True).select_option(label="style_weight")
-    page.locator("#axes").get_by_label("content", exact=True).select_option(label="photo-3.png")
     assert page.locator("#grid .source").count() == 0
     assert page.locator("#sources .source").count() == 2
+    page.locator("#axes").get_by_label("pair", exact=True).select_option(label="all")
+    assert page.locator("#pictures .source").count() == 0  # eight pairs in each place
     page.locator("button.shot").first.click()
     assert texts(page.locator("#comparer figcaption")) == ["photograph", "painting"]
     assert data_of(sweep / "index.html")["sources"] == [None, None]  # the files are not there
