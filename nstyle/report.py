@@ -77,7 +77,7 @@ CONTENT_SCORES = ("lpips_content", "ssim_content")
 KEPT = CONTENT_SCORES[0]
 WEIGHTS = ("style_weight", "content_weight")
 
-_NOT_TERMS = ("step", "best_loss", "gradient_norm", "restarts")
+_NOT_TERMS = ("step", "size", "best_loss", "gradient_norm", "restarts")
 
 
 class Member(NamedTuple):
@@ -585,7 +585,8 @@ def _shares_of(row: Mapping[str, Any], weights: Mapping[str, Any] | None) -> dic
         }
         terms["tv"] = weights.get("tv", 0) * row.get("tv/raw", 0)
     else:
-        terms = {name: row.get(name) or 0 for name in (*statistics.PAIR, "tv")}
+        kinds = {name.partition("/")[0] for name in row if "/" in name}
+        terms = {name: row.get(name) or 0 for name in (*statistics.PAIR, "tv") if name in kinds}
     shares = {name: float(term / loss) for name, term in terms.items()}
     rest = 1 - sum(shares.values())
     return shares | ({"other": rest} if rest > 1e-3 else {})

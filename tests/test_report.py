@@ -219,6 +219,8 @@ def test_shares_of_the_loss_are_means_over_pairs(pairs, sweep):
         }
         assert shares[0][when] == pytest.approx(expected, rel=1e-3)
         assert sum(shares[0][when].values()) == pytest.approx(1, abs=1e-3)
+    (alone,) = {*report._shares_of({"loss": 2.0, "style": 2.0, "style/conv1_1": 1e-3}, None)}
+    assert alone == "style"  # a run without a photograph
     old = data_of(sweep / "index.html")["shares"]  # without weights
     assert set(old[0]["end"]) == {"content", "style", "tv"}
     assert sum(old[0]["end"].values()) == pytest.approx(1, abs=1e-3)
