@@ -34,7 +34,7 @@ from nstyle.pages import as_json, filled
 from nstyle.progress import watched
 from nstyle.scores import SCORES
 
-THUMBNAIL, PICTURE = 160, 512  # longest sides in pixels
+THUMBNAIL, SOURCE, PICTURE = 160, 256, 512  # longest sides in pixels
 TRACE_POINTS = 100
 
 #: What else a run ends with: column of the table, column of the trace, label.
@@ -43,7 +43,12 @@ LOSSES = {
     "loss_content": ("content", "content loss"),
     "loss_style": ("style", "style loss"),
     "loss_tv": ("tv", "total variation"),
+    "content_left": ("content_left", "share of the photograph unexplained"),
+    "style_left": ("style_left", "share of the style distance left"),
 }
+
+#: Those that papers' recipes and old runs do not have.
+_OPTIONAL = ("content_left", "style_left")
 
 LABELS = {
     "lpips_content": "LPIPS to content",
@@ -56,10 +61,23 @@ LABELS = {
 
 HIGHER_IS_BETTER = {"ssim_content"}
 
-#: Parameters that repeat a comparison rather than being compared.
-REPLICATES = (*statistics.PAIR, "seed")
+#: What stands for photograph and painting on the page where few of their combinations exist.
+_PAIRED = "pair"
 
-_NOT_TERMS = ("step", "best_loss", "gradient_norm", "restarts")
+#: Parameters that repeat a comparison rather than being compared.
+REPLICATES = (*statistics.PAIR, _PAIRED, "seed")
+
+#: Parameters whose values are files, though their names may read as numbers.
+NAMES_OF_FILES = (*statistics.PAIR, "init")
+
+#: Scores of the distance to the photograph; the others are of the distance to the painting.
+CONTENT_SCORES = ("lpips_content", "ssim_content")
+
+#: What is compared at an equal trade-off, along the first of these parameters that is varied.
+KEPT = CONTENT_SCORES[0]
+WEIGHTS = ("style_weight", "content_weight")
+
+_NOT_TERMS = ("step", "size", "best_loss", "gradient_norm", "restarts")
 
 
 class Member(NamedTuple):
@@ -162,10 +180,10 @@ def read(folder: Path) -> Sweep:
     if not folders:
         raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")
     results = {path: _result(path) for path in folders}
-    flat = {path: _flat(result["config"]) for path, result in results.items() if result}
+    flat = {path: _written(_flat(result["config"])) for path, result in results.items() if result}
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     levels = {
-        name: _ordered({settings.get(name, "unset") for settings in flat.values()})
+        name: _in_order(sorted({settings.get(name, "unset") for settings in flat.values()}))
         for name in names
     }
     parameters = {name: found for name, found in levels.items() if len(found) > 1}
@@ -185,12 +203,17 @@ def _declared(folder: Path) -> Sweep:
     try:
         content = json.loads(path.read_text())
         members = [
-            Member(target, dict(run["settings"]), _result(target))
+            Member(target, _written(run["settings"]), _result(target))
             for run in content["runs"]
             for target in [Path(os.path.normpath(folder / run["folder"]))]
         ]
         parameters = {
-            name: list(dict.fromkeys([*levels, *(m.settings[name] for m in members)]))
+            name: _in_order(
+                [
+                    *(_written({name: level})[name] for level in levels),
+                    *(member.settings[name] for member in members),
+                ]
+            )
             for name, levels in content["parameters"].items()
         }
         return Sweep(content["name"], content["command"], parameters, members)
@@ -227,18 +250,44 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _ordered(levels: Iterable[str]) -> list[str]:
+def _in_order(levels: Iterable[str]) -> list[str]:
+    """Returns levels once each: numbers by size where there are no others, else as they come.
+
+    `unset` and `null` are last.
+    """
+    found = list(dict.fromkeys(levels))
+    known = [level for level in found if level not in ("unset", "null")]
+    if all(_is_number(level) for level in known):
+        return sorted(known, key=float) + [level for level in found if level not in known]
+    return found
+
+
+def _written(settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns settings with each number in one form, so that 1e+06 and 1000000 are one level."""
+    return {
+        name: value if name in NAMES_OF_FILES else _plain(value) for name, value in settings.items()
+    }
+
+
+def _plain(text: str) -> str:
+    """Returns a number without an exponent where it has few digits; other texts as they are."""
+    if not _is_number(text):
+        return text
+    number = float(text)
+    if not number.is_integer():
+        return repr(number)
     try:
-        return sorted(levels, key=float)
+        return str(int(text))  # exact, however long
     except ValueError:
-        return sorted(levels)
+        return str(int(number)) if abs(number) < 1e16 else repr(number)
 
 
 def table(sweep: Sweep) -> pd.DataFrame:
     """Returns a row for each finished run.
 
     The columns are the parameters, as categories in their order; the scores; `loss` and its
-    weighted parts at the best step, `best_step`; the terms before their weights, such as
+    weighted parts at the best step, with `content_left` and `style_left` where there are such;
+    `best_step`; the terms before their weights, such as
     `style/conv1_1`; and how the run went: stop, steps_done, seconds, compiles, folder, command.
     """
     rows = []
@@ -263,6 +312,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(rows)
+    frame = frame.drop(columns=[name for name in _OPTIONAL if frame[name].isna().all()])
     last = ["stop", "steps_done", "seconds", "compiles", "folder", "command"]
     frame = frame[[name for name in frame if name not in last] + last]
     numbers = [name for name in frame if name not in (*sweep.parameters, "stop", *last[4:])]
@@ -290,19 +340,22 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
       frame: its `table`.
       out: the folder that the page will lie in, for its links to the runs.
     """
+    drawn = _by_pair(sweep)
     scores = [name for name in _score_names(frame) if frame[name].notna().any()]
-    measures = [*scores, *(name for name in LOSSES if frame[name].notna().any())]
+    measures = [*scores, *(name for name in LOSSES if name in frame and frame[name].notna().any())]
     shown, pictures, traces = [], [], []
+    sources: dict[str, dict[str, Any] | None] = {}
     rows = frame.to_dict("records")
-    for member, row in watched(list(zip(sweep.done, rows, strict=True)), "reading"):
+    for member, row in watched(list(zip(drawn.done, rows, strict=True)), "reading"):
         thumbnail, picture = _pictures(member.folder / "result.png")
         pictures.append(picture)
         traces.append(_trace(member.folder / "trace.csv"))
         shown.append(
             {
-                "at": _position(sweep, member),
+                "at": _position(drawn, member.settings),
                 "values": [_number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
+                "sources": _sources(member, sources),
                 "link": quote(os.path.relpath(member.folder, out)),
                 "folder": member.folder.name,
             }
@@ -313,15 +366,17 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "name": sweep.name,
         "command": sweep.command,
         "environment": _environment(sweep.done),
-        "parameters": [_parameter(name, sweep.parameters[name]) for name in sweep.varied],
+        "parameters": [_parameter(name, drawn.parameters[name]) for name in drawn.varied],
         "measures": [_measure(name) for name in measures],
         "runs": shown,
+        "sources": list(sources.values()),
         "missing": [
-            {"at": _position(sweep, member), "folder": member.folder.name}
-            for member in sweep.members
+            {"at": _position(drawn, member.settings), "folder": member.folder.name}
+            for member in drawn.members
             if member.result is None
         ],
-        "fronts": _fronts(frame, measures),
+        "shares": _shares(drawn, frame),
+        **_trade(drawn, frame, measures),
         **_statistics(sweep, frame, scores),
     }
     large = "\n".join(
@@ -336,6 +391,42 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         traces=as_json(traces),
         pictures=large,
     )
+
+
+def _by_pair(sweep: Sweep) -> Sweep:
+    """Returns a sweep with one parameter for photograph and painting, where they vary in pairs.
+
+    That is where no more than half of their combinations are there.
+    """
+    pairs = {
+        member.folder: tuple(member.settings.get(name, "") for name in statistics.PAIR)
+        for member in sweep.members
+    }
+    if not set(statistics.PAIR) <= set(sweep.varied):
+        return sweep
+    known = [pair for pair in dict.fromkeys(pairs.values()) if all(pair)]
+    if 2 * len(known) > math.prod(len(sweep.parameters[name]) for name in statistics.PAIR):
+        return sweep
+    short = [_joined(Path(name).name for name in pair) for pair in known]
+    names = short if len(set(short)) == len(known) else [_joined(pair) for pair in known]
+    named = dict(zip(known, names, strict=True))
+    parameters = {
+        _PAIRED if name == statistics.PAIR[0] else name: names if name in statistics.PAIR else found
+        for name, found in sweep.parameters.items()
+        if name != statistics.PAIR[1]
+    }
+    members = []
+    for member in sweep.members:
+        settings = {
+            name: value for name, value in member.settings.items() if name not in statistics.PAIR
+        }
+        pair = named.get(pairs[member.folder])
+        members.append(member._replace(settings=settings | ({_PAIRED: pair} if pair else {})))
+    return sweep._replace(parameters=parameters, members=members)
+
+
+def _joined(pair: Iterable[str]) -> str:
+    return " with ".join(pair)
 
 
 def _score_names(frame: pd.DataFrame) -> list[str]:
@@ -358,10 +449,10 @@ def _measure(name: str) -> dict[str, Any]:
     }
 
 
-def _position(sweep: Sweep, member: Member) -> list[int]:
-    """Returns the index of a run's level for each varied parameter; -1 where that is not known."""
+def _position(sweep: Sweep, settings: Mapping[str, str]) -> list[int]:
+    """Returns the index of the level of each varied parameter; -1 where that is not known."""
     return [
-        sweep.parameters[name].index(member.settings[name]) if name in member.settings else -1
+        sweep.parameters[name].index(settings[name]) if name in settings else -1
         for name in sweep.varied
     ]
 
@@ -376,11 +467,11 @@ def _labels(name: str, levels: Sequence[str]) -> list[str]:
 
     Where that would not tell them apart they are shown as they are.
     """
-    if name in (*statistics.PAIR, "init"):
+    if name in NAMES_OF_FILES:
         short = [Path(level).name or level for level in levels]
     else:
         short = [
-            f"{float(level):.4g}" if len(level) > 7 and _is_number(level) else level
+            _plain(f"{float(level):.4g}") if len(level) > 7 and _is_number(level) else level
             for level in levels
         ]
     return short if len(set(short)) == len(levels) else list(levels)
@@ -403,6 +494,35 @@ def _pictures(path: Path) -> tuple[dict[str, Any] | None, str]:
     return shown, images.data_uri(image, PICTURE)
 
 
+def _sources(member: Member, known: dict[str, dict[str, Any] | None]) -> list[list[int]]:
+    """Returns which photographs and which paintings a run is of, as places in `known`.
+
+    Args:
+      member: a finished run.
+      known: what was read so far, by file; what is new is added, None where it cannot be read.
+    """
+    config = (member.result or {}).get("config", {})
+    found: list[list[int]] = []
+    for name in statistics.PAIR:
+        given = config.get(name)
+        paths = [str(path) for path in (given if isinstance(given, list) else [given]) if path]
+        for path in paths:
+            if path not in known:
+                known[path] = _source(path)
+        found.append([list(known).index(path) for path in paths if known[path]])
+    return found
+
+
+def _source(path: str) -> dict[str, Any] | None:
+    try:
+        image = images.load(path)
+    except NstyleError:  # moved or deleted since the run
+        return None
+    height, width = image.shape[:2]
+    uri = images.data_uri(image, SOURCE)
+    return {"uri": uri, "name": Path(path).name, "width": width, "height": height}
+
+
 def _trace(path: Path) -> dict[str, list[float | None]]:
     """Returns some rows of a trace, evenly spaced with the first and the last, as columns."""
     if not path.is_file():
@@ -415,6 +535,68 @@ def _trace(path: Path) -> dict[str, list[float | None]]:
     thinned = frame.iloc[kept]
     terms = [name for name in frame if name == "step" or name not in _NOT_TERMS]
     return {name: [_number(value) for value in thinned[name]] for name in terms}
+
+
+def _shares(sweep: Sweep, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns which terms make up the loss of each setting, at the first row and at the best.
+
+    Means over seeds, then over pairs of pictures.
+    """
+    treatments = [name for name in sweep.varied if name not in REPLICATES]
+    pair = [name for name in statistics.PAIR if name in frame]
+    rows = []
+    for member, own in zip(sweep.done, frame[[*treatments, *pair]].to_dict("records"), strict=True):
+        result = member.result or {}
+        for when, row in (("start", _first_row(member.folder)), ("end", result["best"])):
+            shares = _shares_of(row, result.get("weights"))
+            rows += [own | {"when": when, "term": term, "share": shares[term]} for term in shares]
+    if not rows:
+        return []
+    long = pd.DataFrame(rows)
+    units = long.pivot_table(
+        "share", [*treatments, *pair, "when"], "term", fill_value=0, sort=False, observed=True
+    )
+    means = units.groupby(level=[*treatments, "when"], sort=False, observed=True).mean()
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for key, row in means.iterrows():
+        *levels, when = key if isinstance(key, tuple) else (key,)
+        at = _position(sweep, dict(zip(treatments, levels, strict=True)))
+        setting = found.setdefault(tuple(levels), {"at": at})
+        setting[when] = {term: _number(share) for term, share in row.items()}
+    return sorted(found.values(), key=lambda setting: setting["at"])
+
+
+def _shares_of(row: Mapping[str, Any], weights: Mapping[str, Any] | None) -> dict[str, float]:
+    """Returns the share of each term in the loss of a row; without weights, of content and style.
+
+    Args:
+      row: of a trace; nothing where its loss is not above zero.
+      weights: by layer of `content` and `style`, and of `tv`; None where they were not written.
+    """
+    loss = row.get("loss") or 0
+    if not loss > 0:
+        return {}
+    if weights:
+        terms = {
+            f"{kind}/{layer}": weight * row[f"{kind}/{layer}"]
+            for kind in statistics.PAIR
+            for layer, weight in weights.get(kind, {}).items()
+            if f"{kind}/{layer}" in row
+        }
+        terms["tv"] = weights.get("tv", 0) * row.get("tv/raw", 0)
+    else:
+        kinds = {name.partition("/")[0] for name in row if "/" in name}
+        terms = {name: row.get(name) or 0 for name in (*statistics.PAIR, "tv") if name in kinds}
+    shares = {name: float(term / loss) for name, term in terms.items()}
+    rest = 1 - sum(shares.values())
+    return shares | ({"other": rest} if rest > 1e-3 else {})
+
+
+def _first_row(folder: Path) -> dict[str, Any]:
+    path = folder / "trace.csv"
+    if not path.is_file():
+        return {}
+    return next(iter(pd.read_csv(path, nrows=1).to_dict("records")), {})
 
 
 def _number(value: float, digits: int = 5) -> float | None:
@@ -445,27 +627,108 @@ def _fronts(frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, list[int]
     }
 
 
+def _pairs(sweep: Sweep) -> int:
+    """Returns on how many pairs of pictures there are finished runs."""
+    configs = [(member.result or {}).get("config", {}) for member in sweep.done]
+    return len({str([config.get(name) for name in statistics.PAIR]) for config in configs})
+
+
+def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
+    """Returns the fronts: of the runs of a single pair, else of settings by means over pairs."""
+    if _pairs(sweep) < 2:
+        return {"fronts": _fronts(frame, measures), "settings": None}
+    treatments = [name for name in sweep.varied if name not in REPLICATES]
+    if not treatments:
+        return {"fronts": {}, "settings": []}
+    means = statistics.shared_means(frame, treatments, measures)
+    keys = [key if isinstance(key, tuple) else (key,) for key in means.index]
+    settings = [
+        {
+            "at": _position(sweep, dict(zip(treatments, key, strict=True))),
+            "values": [_number(value) for value in row],
+        }
+        for key, row in zip(keys, means.to_numpy(float), strict=True)
+    ]
+    return {"fronts": _fronts(means, measures), "settings": settings}
+
+
 def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
-    """Returns summaries and comparisons of every parameter, and what they do not show."""
+    """Returns summaries and comparisons of every parameter, and what they do not show.
+
+    Each level is a baseline once, so that the page can offer the choice.
+    """
     varied = sweep.varied
     copies = _seed_changes_nothing(frame, varied, scores)
     blocks = [name for name in varied if not (copies and name == "seed")]
     distinct = frame[frame["seed"] == sweep.parameters["seed"][0]] if copies else frame
     treatments = [name for name in blocks if name not in REPLICATES]
     compared = [
-        statistics.compare(distinct, name, scores, [other for other in blocks if other != name])
+        statistics.compare(distinct, name, scores, _without(blocks, name), baseline)
         for name in treatments
+        for baseline in sweep.parameters[name]
     ]
-    comparisons = pd.concat(compared) if compared else pd.DataFrame()
-    if len(comparisons):
-        comparisons["p_holm"] = statistics.holm(comparisons["p"].to_numpy(float))
+    trades, mean_curves = _trade_offs(sweep, distinct, blocks, scores)
+    comparisons = pd.concat([pd.DataFrame(), *compared, *trades])
+    comparisons, tests = _corrected(comparisons) if len(comparisons) else (comparisons, 0)
     repeated = [name for name in blocks if distinct[name].value_counts().max() > 1]
     summaries = [statistics.summary(distinct, name, scores) for name in repeated]
+    rows = _records(comparisons)
+    names: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        row["pairs"] = [names.setdefault(tuple(pair), len(names)) for pair in row["pairs"]]
     return {
-        "comparisons": _records(comparisons),
+        "comparisons": rows,
+        "pairs": [_joined(Path(name).name for name in pair) for pair in names],
+        "mean_curves": _records(pd.concat([pd.DataFrame(), *mean_curves])),
         "summaries": _records(pd.concat(summaries)) if summaries else [],
-        "note": _note(sweep, len(comparisons), copies),
+        "note": _note(sweep, tests, copies),
     }
+
+
+def _trade_offs(
+    sweep: Sweep, frame: pd.DataFrame, blocks: Sequence[str], scores: Sequence[str]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Returns comparisons at equal trade-off, with the score held equal as `x`, and mean curves."""
+    weight = next((name for name in WEIGHTS if name in blocks), "")
+    if not weight or KEPT not in scores:
+        return [], []
+    compared, curves = [], []
+    for name in _without(blocks, weight, *REPLICATES):
+        others = _without(blocks, name, weight)
+        for x in (score for score in scores if score not in CONTENT_SCORES):
+            compared += [
+                statistics.trade_off(frame, name, weight, x, KEPT, others, baseline).assign(
+                    score=KEPT, x=x
+                )
+                for baseline in sweep.parameters[name]
+            ]
+            found = statistics.mean_curves(frame, name, weight, x, KEPT, others)
+            curves.append(found.assign(parameter=name, score=x))
+    return compared, curves
+
+
+def _without(names: Sequence[str], *left_out: str) -> list[str]:
+    return [name for name in names if name not in left_out]
+
+
+def _corrected(comparisons: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Returns comparisons with p by Holm's method over all, and how many tests they are.
+
+    The same two levels are there twice, each once the baseline: that is one test.
+    """
+    x = comparisons["x"].fillna("") if "x" in comparisons else ""
+    comparisons = comparisons.assign(x=x)
+    rows = zip(
+        *(comparisons[name] for name in ("parameter", "score", "x", "level", "baseline")),
+        strict=True,
+    )
+    test = pd.Series([(*what, *sorted(two)) for *what, a, b in rows for two in [(a, b)]])
+    p = comparisons["p"].to_numpy(float)
+    first = ~test.duplicated().to_numpy()
+    corrected = dict(zip(test[first], statistics.holm(p[first]), strict=True))
+    return comparisons.assign(p_holm=test.map(corrected).to_numpy(float)), int(
+        np.isfinite(p[first]).sum()
+    )
 
 
 def _seed_changes_nothing(
@@ -480,25 +743,24 @@ def _seed_changes_nothing(
 
 
 def _note(sweep: Sweep, comparisons: int, copies: bool) -> str:
-    configs = [(member.result or {}).get("config", {}) for member in sweep.done]
-    pairs = len({str((config.get("content"), config.get("style"))) for config in configs})
-    seeds = len({config.get("seed") for config in configs})
+    pairs = _pairs(sweep)
+    seeds = len({(member.result or {}).get("config", {}).get("seed") for member in sweep.done})
     parts = [f"{_count(pairs, 'picture pair')}, {_count(seeds, 'seed')}."]
     if copies:
         parts.append("The seed changes nothing here, so one seed of each setting is counted.")
+    parts.append("The unit is the picture pair; seeds and settings are averaged within it.")
     if pairs < statistics.ENOUGH_PAIRS:
         parts.append(
-            f"With fewer than {statistics.ENOUGH_PAIRS} picture pairs the unit is a single run:"
-            " intervals and p values speak of these pictures under other seeds and settings. They"
-            " say nothing of other pictures: seeds of one pair are not a sample of pictures."
+            f"With fewer than {statistics.ENOUGH_PAIRS} pairs differences are shown without"
+            " intervals and p values: they hold for these pictures. Seeds of one pair are not a"
+            " sample of pictures."
         )
     else:
         parts.append(
-            "Where enough pairs are complete the unit is the picture pair: the results carry over"
-            " to other pictures as far as these were drawn from them."
+            "The results carry over to other pictures as far as these were drawn from them."
         )
     if comparisons:
-        number = _count(comparisons, "comparison")
+        number = _count(comparisons, "test")
         parts.append(f"p is corrected by Holm's method over all {number} of this page.")
     parts.append("Scores are by networks and histograms; none of them is a viewer.")
     return " ".join(parts)
@@ -510,9 +772,12 @@ def _count(number: int, noun: str) -> str:
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
-        {
-            name: _number(value) if isinstance(value, float) else value
-            for name, value in record.items()
-        }
+        {name: _rounded(value) for name, value in record.items()}
         for record in frame.to_dict("records")
     ]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return _number(value) if isinstance(value, float) else value

@@ -44,7 +44,6 @@ ROOMS = {
     "filelock": {"runs"},
     "tensorboardX": {"tensorboard"},
     "pandas": {"statistics", "report"},
-    "statsmodels": {"statistics"},
     "starlette": {"serve_site"},
     "uvicorn": {"serve_site"},
 }

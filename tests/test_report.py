@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from report_store import LAYERS, make_run, make_sweep
+from report_store import LAYERS, by_pair, make_run, make_sweep
 
 from nstyle import images, report, statistics
 
@@ -70,7 +70,7 @@ def test_the_table_has_what_the_runs_folders_say(sweep):
 def test_parquet_holds_the_same_table(sweep):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     table = pd.read_parquet(sweep / "table.parquet")
-    assert list(table["style_weight"].cat.categories) == PARAMETERS["style_weight"]
+    assert list(table["style_weight"].cat.categories) == ["10000", "100000"]
     table = table.astype(dict.fromkeys(PARAMETERS, str))
     written = pd.read_csv(sweep / "table.csv", dtype=dict.fromkeys(PARAMETERS, str))
     pd.testing.assert_frame_equal(table, written, check_dtype=False, rtol=1e-12)
@@ -110,26 +110,120 @@ def test_a_run_without_picture_trace_or_scores_is_still_reported(tmp_path):
     assert pd.read_csv(folder / "table.csv")["style_gram"].notna().tolist() == [True, False]
 
 
-def test_comparisons_are_those_of_the_table(sweep):
+def test_seeds_of_one_pair_give_differences_alone(sweep):
     data = data_of(sweep / "index.html")
     assert {row["parameter"] for row in data["comparisons"]} == {"pooling", "style_weight"}
     (found,) = (
         row
         for row in data["comparisons"]
-        if (row["parameter"], row["score"]) == ("pooling", "style_gram")
+        if (row["parameter"], row["score"], row["level"]) == ("pooling", "style_gram", "max")
     )
     table = pd.read_csv(sweep / "table.csv").set_index(["style_weight", "seed"])["style_gram"]
     kinds = pd.read_csv(sweep / "table.csv")["pooling"].to_numpy()
     both = pd.concat([table[kinds == "avg"], table[kinds == "max"]], axis=1).dropna().to_numpy()
-    expected = statistics.paired(*both.T)
-    assert found["n"] == len(both) == 4
-    for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-4)
-    raw = np.array([row["p"] for row in data["comparisons"]])
-    corrected = np.array([row["p_holm"] for row in data["comparisons"]])
-    np.testing.assert_allclose(corrected, statistics.holm(raw), rtol=1e-4)
+    assert found["n"] == 1
+    assert found["difference"] == pytest.approx((both[:, 1] - both[:, 0]).mean(), rel=1e-4)
+    assert {found[name] for name in ("low", "high", "cohens_d", "p", "p_holm")} == {None}
     assert "1 picture pair, 3 seeds." in data["note"]
     assert "not a sample of pictures" in data["note"]
+    assert "Holm" not in data["note"]
+
+
+EIGHT = {
+    "pooling": ["avg", "max"],
+    "style_weight": ["10", "100", "1000"],
+    "pair": [str(pair) for pair in range(8)],
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A sweep of two poolings, three weights and eight pairs, with its report."""
+    folder = make_sweep(tmp_path_factory.mktemp("pairs"), EIGHT, scores=by_pair, left=True)
+    report.write(folder)
+    return folder
+
+
+def test_all_combinations_of_pictures_stay_two_parameters(tmp_path):
+    parameters = {"content": ["a.jpg", "b.jpg"], "style": ["x.jpg", "y.jpg"]}
+    folder = make_sweep(tmp_path, parameters, missing=(3,))
+    report.write(folder)
+    data = data_of(folder / "index.html")
+    assert [parameter["name"] for parameter in data["parameters"]] == ["content", "style"]
+
+
+def test_pairs_are_tested_and_corrected_over_the_page(pairs):
+    data = data_of(pairs / "index.html")
+    rows = data["comparisons"]
+    assert {row["n"] for row in rows} == {8}
+    assert {len(row["differences"]) for row in rows} == {8}
+    raw = np.array([row["p"] for row in rows], float)
+    corrected = np.array([row["p_holm"] for row in rows], float)
+    assert ((corrected >= raw) & (corrected <= 1)).all()
+    assert "8 picture pairs" in data["note"]
+
+
+def test_fronts_of_several_pairs_are_of_settings(pairs):
+    data = data_of(pairs / "index.html")
+    assert len(data["settings"]) == 6
+    x, y = (
+        [measure["name"] for measure in data["measures"]].index(name)
+        for name in ("lpips_content", "style_gram")
+    )
+    table = pd.read_csv(pairs / "table.csv")
+    means = table.groupby(["pooling", "style_weight"])[["lpips_content", "style_gram"]].mean()
+    found = [[row["values"][x], row["values"][y]] for row in data["settings"]]
+    np.testing.assert_allclose(found, means.to_numpy(), rtol=1e-4)
+    front = statistics.pareto_front(means.to_numpy())
+    assert data["fronts"]["lpips_content style_gram"] == np.flatnonzero(front).tolist()
+
+
+def test_what_is_left_is_in_the_table_where_the_runs_have_it(pairs, sweep, tmp_path):
+    table = pd.read_csv(pairs / "table.csv")
+    folder = pairs.parents[1] / table["folder"][5].rpartition("/")[2]
+    best = json.loads((folder / "result.json").read_text())["best"]
+    for name in ("content_left", "style_left"):
+        assert table[name][5] == pytest.approx(best[name])
+        assert name not in pd.read_csv(sweep / "table.csv")
+    mixed = make_sweep(tmp_path, {"seed": ["0", "1"]}, left=True)
+    path = tmp_path / "runs" / "photo-art-000000000001" / "result.json"
+    result = json.loads(path.read_text())
+    del result["best"]["content_left"], result["weights"]
+    path.write_text(json.dumps(result))
+    report.write(mixed)
+    assert pd.read_csv(mixed / "table.csv")["content_left"].notna().tolist() == [True, False]
+
+
+def test_shares_of_the_loss_are_means_over_pairs(pairs, sweep):
+    shares = data_of(pairs / "index.html")["shares"]
+    assert [setting["at"][:2] for setting in shares] == [
+        [0, 0],
+        [0, 1],
+        [0, 2],
+        [1, 0],
+        [1, 1],
+        [1, 2],
+    ]
+    runs = sorted(pairs.parents[1].glob("*/result.json"))[:8]  # of the first setting
+    results = [json.loads(path.read_text()) for path in runs]
+    traces = [pd.read_csv(path.with_name("trace.csv")) for path in runs]
+    for when, rows in (
+        ("end", [r["best"] for r in results]),
+        ("start", [t.iloc[0] for t in traces]),
+    ):
+        expected = {
+            "content/conv4_2": np.mean([row["content/conv4_2"] / row["loss"] for row in rows]),
+            "style/conv1_1": np.mean([5e4 * row["style/conv1_1"] / row["loss"] for row in rows]),
+            "style/conv3_1": np.mean([5e4 * row["style/conv3_1"] / row["loss"] for row in rows]),
+            "tv": 0,
+        }
+        assert shares[0][when] == pytest.approx(expected, rel=1e-3)
+        assert sum(shares[0][when].values()) == pytest.approx(1, abs=1e-3)
+    (alone,) = {*report._shares_of({"loss": 2.0, "style": 2.0, "style/conv1_1": 1e-3}, None)}
+    assert alone == "style"  # a run without a photograph
+    old = data_of(sweep / "index.html")["shares"]  # without weights
+    assert set(old[0]["end"]) == {"content", "style", "tv"}
+    assert sum(old[0]["end"].values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_copies_by_seed_count_once(tmp_path):
@@ -139,8 +233,8 @@ def test_copies_by_seed_count_once(tmp_path):
     folder = make_sweep(tmp_path, PARAMETERS, scores=without_noise)
     report.write(folder)
     data = data_of(folder / "index.html")
-    (found,) = (row for row in data["comparisons"] if row["parameter"] == "pooling")
-    assert found["n"] == 2
+    (found,) = (row for row in data["comparisons"] if row["level"] == "max")
+    assert (found["n"], found["difference"]) == (1, pytest.approx(0.1))
     assert "The seed changes nothing" in data["note"]
 
 
@@ -219,7 +313,24 @@ def test_long_numbers_are_shown_short_where_that_tells_them_apart(tmp_path):
     folder = make_sweep(tmp_path, {"style_weight": weights, "tv_weight": rates})
     report.write(folder)
     shown = [parameter["labels"] for parameter in data_of(folder / "index.html")["parameters"]]
-    assert shown == [["1e4", "3.162e+04"], rates]
+    assert shown == [["10000", "31620"], rates]
+
+
+def test_numbers_are_sorted_and_have_one_form(tmp_path):
+    weights = ["1e+06", "30", "1000000", "1e1", "100", "1e-05", "10000.0"]
+    parameters = {"style_weight": weights, "tv_weight": ["null", "0.5", ".25"]}
+    folder = make_sweep(tmp_path, parameters | {"content": ["1e1", "010"]})
+    report.write(folder)
+    found = report.read(folder).parameters
+    assert found["style_weight"] == ["1e-05", "10", "30", "100", "10000", "1000000"]
+    assert found["tv_weight"] == ["0.25", "0.5", "null"]
+    assert found["content"] == ["1e1", "010"]
+    assert len(pd.read_csv(folder / "table.csv")["style_weight"].unique()) == 6
+
+
+def test_long_whole_numbers_stay_exact(tmp_path):
+    seeds = ["12345678901234567891", "12345678901234567892"]
+    assert report.read(make_sweep(tmp_path, {"seed": seeds})).parameters["seed"] == seeds
 
 
 def test_links_lead_from_the_page_to_the_runs(sweep, tmp_path, command):
@@ -355,12 +466,12 @@ def test_axes_and_filters_change_the_grid(sweep, open_page):
     assert texts(headings) == ["avg", "max"]
     page.get_by_label("columns", exact=True).select_option(label="seed")
     assert texts(headings) == ["0", "1", "2"]
-    assert texts(page.locator("#grid th[scope=row]")) == ["1e4", "1e5"]
+    assert texts(page.locator("#grid th[scope=row]")) == ["10000", "100000"]
     page.locator("#axes").get_by_label("pooling", exact=True).select_option(label="all")
     assert page.locator("button.shot").count() == 10
     assert page.get_by_text("not finished", exact=True).count() == 2
     page.get_by_label("rows", exact=True).select_option(label="nothing")
-    page.locator("#axes").get_by_label("style_weight", exact=True).select_option(label="1e5")
+    page.locator("#axes").get_by_label("style_weight", exact=True).select_option(label="100000")
     assert page.locator("button.shot").count() == 5
 
 
@@ -402,7 +513,7 @@ def test_the_pareto_front_and_its_points(sweep, open_page):
     tip = page.locator("#scatter .tip")
     by_similarity = pd.read_csv(sweep / "table.csv").sort_values("ssim_content")
     row = by_similarity.iloc[1]
-    assert tip.inner_text().startswith(f"pooling={row['pooling']}, style_weight=1e")
+    assert tip.inner_text().startswith(f"pooling={row['pooling']}, style_weight=10")
     page.keyboard.press("Enter")
     assert page.locator("#comparer code").inner_text() == row["command"]
     dot = page.locator("#scatter .dot").nth(int(by_similarity.index[-1]))
@@ -452,10 +563,145 @@ def test_statistics_show_the_chosen_parameter(sweep, open_page):
     comparisons = page.get_by_role("region", name="Comparisons of pooling")
     data = data_of(sweep / "index.html")
     assert comparisons.locator("tbody tr").count() == sum(
-        row["parameter"] == "pooling" for row in data["comparisons"]
+        (row["parameter"], row["baseline"], row["x"]) == ("pooling", "avg", "")
+        for row in data["comparisons"]
     )
     page.get_by_label("parameter", exact=True).select_option(label="seed")
     assert "not compared itself" in page.locator("#comparisons").inner_text()
+
+
+def test_trade_offs_are_shown_with_their_curves(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    rows = [
+        row
+        for row in data_of(pairs / "index.html")["comparisons"]
+        if (row["x"], row["baseline"]) == ("style_gram", "avg")
+    ]
+    assert [(row["level"], row["n"], row["better"]) for row in rows] == [("max", 8, 8)]
+    assert rows[0]["difference"] == pytest.approx(-0.05, abs=0.02)
+    assert rows[0]["low"] < rows[0]["difference"] < rows[0]["high"] < 0
+    box = page.locator("#trade-off")
+    assert box.locator(".mean-curve").count() == box.locator(".band").count() == 2
+    assert box.locator("path.dot").count() == 6
+    sentence = box.locator(".verdicts").inner_text()
+    assert sentence.startswith("max against avg, 8 pairs: at equal Gram distance to style")
+    assert "lower [0.0" in sentence
+    assert "closer on 8 of 8 pairs" in sentence
+    page.get_by_label("score held equal").select_option(label="Fréchet distance to style ↓")
+    assert "at equal Fréchet distance" in box.locator(".verdicts").inner_text()
+    page.get_by_label("parameter", exact=True).select_option(label="style_weight")
+    assert box.inner_text() == ""
+
+
+def test_the_baseline_is_chosen_on_the_page(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    page.get_by_label("parameter", exact=True).select_option(label="style_weight")
+    sentences = page.locator("#comparisons .verdicts li")
+    assert [text.split(",")[0] for text in texts(sentences)] == [
+        "100 against 10",
+        "1000 against 10",
+    ]
+    page.get_by_label("compared with").select_option(label="100")
+    assert page.get_by_label("compared with").evaluate("e => e === document.activeElement")
+    first, second = texts(sentences)
+    assert first.startswith("10 against 100, 8 pairs: LPIPS to content 0.2")
+    assert "lower [" in first
+    assert "Gram distance to style 0.2" in first
+    assert "closer on 8 of 8 pairs; Gram" in first
+    assert first.endswith("closer on 0 of 8 pairs.")
+    assert second.startswith("1000 against 100")
+    strips = page.locator("#comparisons .forest")
+    assert strips.first.locator(".pair").count() == 8
+    assert (
+        strips.first.locator(".pair title")
+        .first.text_content()
+        .startswith("photo-0.png with art-0.png: \u2212")
+    )
+
+
+def test_photograph_and_painting_stand_beside_the_results(pairs, sweep, open_page):
+    data = data_of(pairs / "index.html")
+    assert len(data["sources"]) == 16
+    assert {(source["width"], source["height"]) for source in data["sources"]} == {
+        (40, 30),
+        (30, 40),
+    }
+    page = open_page(pairs / "index.html")
+    heads = page.locator("#grid th[scope=row]")
+    assert texts(heads)[0].startswith("photo-0.png with art-0.png")
+    assert heads.count() == 8
+    assert page.locator("button.shot").count() == 16  # both poolings at the first weight
+    assert heads.first.locator("img").evaluate_all("all => all.map(each => each.alt)") == [
+        "The photograph, photo-0.png",
+        "The painting, art-0.png",
+    ]
+    page.get_by_label("rows", exact=True).select_option(label="style_weight")
+    assert page.locator("#grid .source").count() == 0
+    assert page.locator("#sources .source").count() == 2
+    page.locator("#axes").get_by_label("pair", exact=True).select_option(label="all")
+    assert page.locator("#pictures .source").count() == 0  # eight pairs in each place
+    page.locator("button.shot").first.click()
+    assert texts(page.locator("#comparer figcaption")) == ["photograph", "painting"]
+    assert data_of(sweep / "index.html")["sources"] == [None, None]  # the files are not there
+    page = open_page(sweep / "index.html")
+    page.locator("button.shot").first.click()
+    assert page.locator(".source").count() == 0
+
+
+def test_a_wide_grid_shows_that_it_goes_on(tmp_path, open_page):
+    weights = [str(10**power) for power in range(12)]
+    folder = make_sweep(tmp_path, {"style_weight": weights, "pooling": ["avg", "max"]})
+    report.write(folder)
+    page = open_page(folder / "index.html", viewport={"width": 1200, "height": 800})
+    grid = page.locator("#grid.more")
+    grid.wait_for()
+    page.locator("#grid").evaluate("grid => { grid.scrollLeft = grid.scrollWidth; }")
+    grid.wait_for(state="detached")
+    head = page.locator("#grid th[scope=row]").first
+    left = page.locator("#grid").bounding_box()["x"]
+    assert head.bounding_box()["x"] == pytest.approx(left, abs=1)
+    lines = page.locator("#grid th[scope=col]").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().height)"
+    )
+    assert len(set(lines)) == 1
+
+
+def test_compare_takes_no_room_before_there_is_anything_in_it(sweep, open_page):
+    page = open_page(sweep / "index.html", viewport={"width": 1400, "height": 900})
+    pictures, compare = page.locator("#pictures"), page.locator("#compare")
+    assert compare.bounding_box()["x"] == pictures.bounding_box()["x"]
+    page.locator("button.shot").first.click()
+    assert compare.bounding_box()["x"] > pictures.bounding_box()["x"] + 600
+
+
+def test_curves_of_different_levels_have_different_colours(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#curves .mark").first.wait_for()
+    page.get_by_label("colour by").select_option(label="style_weight")
+    colours = page.locator("#curves .mark").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).stroke)"
+    )
+    assert len(set(colours)) == 2
+
+
+def test_shares_are_drawn_and_a_loss_without_content_is_noted(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    bars = page.locator("#shares .bar")
+    assert bars.count() == 12
+    first = data_of(pairs / "index.html")["shares"][0]["start"]
+    widths = bars.first.locator("i").evaluate_all("all => all.map(e => e.offsetWidth)")
+    drawn = np.array([share for share in first.values() if share])
+    np.testing.assert_allclose(np.array(widths) / sum(widths), drawn, atol=0.01)
+    assert page.locator("#shares .note").count() == 0
+    data = page.evaluate(
+        """() => {
+          DATA.shares[1].end = {"content/conv4_2": 0.004, "style/conv1_1": 0.996};
+          startShares();
+          return document.querySelector("#shares .note").textContent;
+        }"""
+    )
+    assert data.startswith("At the end content is 0.4 % of the loss")
 
 
 def test_dark_and_light(sweep, open_page):
