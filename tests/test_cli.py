@@ -44,9 +44,9 @@ def test_a_run_writes_its_folder_and_out(nstyle_here, given, tmp_path):
     trace = pd.read_csv(folder / "trace.csv")
     assert list(trace.step) == [0, 1, 2, 3]
     np.testing.assert_allclose(trace.content + trace["style"] + trace.tv, trace.loss, rtol=1e-5)
-    raw = sum(trace[f"style/conv{block}_1"] for block in range(1, 6))
-    weight = json.loads((folder / "result.json").read_text())["config"]["style_weight"]
-    np.testing.assert_allclose(raw * weight / 5, trace["style"], rtol=1e-5)
+    weights = json.loads((folder / "result.json").read_text())["weights"]["style"]
+    weighted = sum(weight * trace[f"style/{layer}"] for layer, weight in weights.items())
+    np.testing.assert_allclose(weighted, trace["style"], rtol=1e-5)
     assert trace.best_loss.iloc[-1] < trace.loss.iloc[0]
 
     result = json.loads((folder / "result.json").read_text())

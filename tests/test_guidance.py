@@ -373,6 +373,9 @@ def test_each_region_takes_its_own_style_and_the_seam_shows_no_halo(tmp_path, vg
         pair,
         size=64,
         steps=60,
+        style_weight=100,
+        style_falloff=1,
+        tv_weight=0,
         content_mask=tmp_path / "mask.png",
         style_mask=["red", "blue"],
     ).image

@@ -278,7 +278,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert card["data"]["unreadable"] == 1
     assert len(card["scores"]["loss_held_out"]) == 2
     assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
-    with pytest.raises(NstyleError, match=r"has a training with another style_weight=30.0"):
+    with pytest.raises(NstyleError, match=r"has a training with another style_weight=10.0"):
         train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
     settings = json.loads((begun / "settings.json").read_text())
     del settings["training"]["upscale"]  # as before that setting
