@@ -107,8 +107,8 @@ def prepare(
       weights: weights of the terms, one for every layer of `structure`.
       content: picture in [0, 1]; not needed without content layers.
       style: picture in [0, 1], of any size; not needed without style layers.
-      balanced: whether terms are divided by their references, see `balance`; without a content
-        picture that needs one to be prepared for, it is of a grey one of the style picture's shape.
+      balanced: whether terms are divided by their references (see `balance`); without a content
+        picture by those of a grey one.
 
     Raises:
       NstyleError: a picture is missing, or too small for the deepest layer.
