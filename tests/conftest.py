@@ -29,11 +29,9 @@ from hydra.core.plugins import Plugins  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from hydra.core.plugins import Plugins
-
     import nstyle.solver  # noqa: F401  jaxopt warns that it is no longer maintained
 
-    Plugins.instance()  # later, when JAX has threads, the fork of Ray's import would be an error
+    Plugins.instance()  # later a warning of Ray's import would be an error, and leave it out
 
 from nstyle import cli, images, weights  # noqa: E402
 
