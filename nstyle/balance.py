@@ -1,7 +1,7 @@
 """References: what every term of a loss is worth for a picture that knows nothing of the answer.
 
 A term over its reference is a number without a unit, which means the same for every pair of
-pictures, layer, pooling, network, loss and size:
+pictures, layer, pooling, network and loss, and for most at every size:
 
 - Content, over the loss of features that are everywhere the photograph's mean: the **share of the
   photograph that is unexplained**. 0 is the photograph; at 1 a flat picture does as well. For the

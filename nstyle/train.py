@@ -228,11 +228,11 @@ def _references(
     structure: Structure, params: Params, targets: list[dict[str, Any]], pictures: np.ndarray
 ) -> References:
     """Returns the references of a training, means over the pictures held out; see `Goal`."""
+    contents = [content_target(structure, params, jnp.asarray(picture)) for picture in pictures]
 
     def of_style(target: dict[str, Any]) -> References:
         found = []
-        for picture in pictures:
-            content = content_target(structure, params, jnp.asarray(picture))
+        for picture, content in zip(pictures, contents, strict=True):
             problem = Problem(params, Targets(content, target), LossWeights({}, {}))
             found.append(reference(structure, problem, picture, picture.shape))
         return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
