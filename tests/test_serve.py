@@ -508,9 +508,10 @@ def visitor(served, open_page, pictures):
     return come
 
 
-def begin(page, steps):
+def begin(page, steps, recipe="alexnet", init="content"):
     page.get_by_label("Step by step").check(force=True)
-    page.get_by_label("Recipe").select_option("alexnet")
+    page.get_by_label("Recipe").select_option(recipe)
+    page.get_by_label("Begin with").select_option(init)
     page.get_by_label("Steps", exact=True).fill(str(steps))
     page.get_by_role("button", name="Paint", exact=True).click()
 
@@ -548,7 +549,7 @@ def test_two_visitors_have_their_runs_one_after_the_other(served, visitor, pictu
 @pytest.mark.slow
 def test_a_run_is_watched_found_again_and_stopped(served, visitor):
     page = visitor()
-    begin(page, 400)
+    begin(page, 400, recipe="default", init="noise")  # it would converge after step 100
     page.locator(
         "#line", has_text=re.compile(r"Step \d+ of 400 · \d+ % of the photograph")
     ).wait_for()
