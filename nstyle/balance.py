@@ -17,6 +17,7 @@ great loss of next to nothing. Where that is zero too, a term is left as it is.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nstyle.losses import FeatureMaps, Image, Scalar
 from nstyle.objective import (
@@ -32,9 +33,6 @@ from nstyle.objective import (
 #: Least reference, in parts of the loss of a picture without any features: of the energy of the
 #: photograph's features, and of the painting's own statistic.
 CONTENT_FLOOR, STYLE_FLOOR = 0.01, 0.01
-
-#: Value, in parts of white, of the flat picture in the place of a photograph that a run has not.
-GREY = 0.5
 
 
 def references(structure: Structure, problem: Problem, photograph: Image) -> References:
@@ -78,6 +76,6 @@ def worth(reference: Scalar, floor: Scalar) -> Scalar:
     return jnp.where(found > 0, found, 1.0)
 
 
-def grey_picture(structure: Structure, shape: tuple[int, ...]) -> Image:
-    """Returns the flat picture that takes the place of a photograph."""
-    return jnp.full(shape, GREY * structure.value_range)
+def grey_picture(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the flat picture in [0, 1], in the place of a photograph that a run has not."""
+    return np.full(shape, 0.5, np.float32)

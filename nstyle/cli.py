@@ -160,6 +160,7 @@ def _task(composed: "DictConfig") -> Any:
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
 
+    from nstyle.interrupts import asked
     from nstyle.session import Task, perform_together
     from nstyle.sweep import command_line, task_of
 
@@ -181,15 +182,15 @@ def _task(composed: "DictConfig") -> Any:
         elif not composed.frozen:
             print(f"nstyle: {outcome}", file=sys.stderr)
             sys.exit(2)
-    made = [outcome for outcome in outcomes if not isinstance(outcome, NstyleError)]
-    if any(outcome.stop == "interrupted" for outcome in made):
+    if asked():
         raise KeyboardInterrupt("interrupted; the same command goes on from here")
     if composed.frozen:
         return [
             outcome if isinstance(outcome, NstyleError) else _objectives(task.config, outcome)
             for task, outcome in zip(tasks, outcomes, strict=True)
         ]
-    (performed,) = made
+    (performed,) = outcomes
+    assert not isinstance(performed, NstyleError)
     scores = _objectives(composed, performed)
     if searching and scores is not None and None in scores:
         missing = [

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from nstyle import huge_pages
+from nstyle import huge_pages, interrupts
 
 
 class NstyleError(Exception):
@@ -26,17 +26,19 @@ class LineParser(argparse.ArgumentParser):
 
 
 def run_command(name: str, command: Callable[[list[str]], None]) -> None:
-    """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on Ctrl-C."""
+    """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on a signal."""
     huge_pages.start_over_with_them(name)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        command(sys.argv[1:])
+        with interrupts.handled():
+            command(sys.argv[1:])
+            interrupts.check()
     except NstyleError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
-        print(f"{name}: {str(interrupt) or 'interrupted; nothing to save yet'}", file=sys.stderr)
+        print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,63 +1,86 @@
-"""What Ctrl-C and SIGTERM do while a run or a training goes on."""
+"""What a request to stop does: Ctrl-C, SIGTERM, and SIGHUP of a terminal that is closed.
 
+It raises KeyboardInterrupt, or waits while something has to become whole. It is never forgotten: a
+library's callback may swallow the exception, so requests are counted, and `check` is called
+wherever a piece of work begins or ends.
+"""
+
+import math
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupts:
-    """What Ctrl-C and SIGTERM do at this moment.
+class _Requests:
+    """The requests to this process.
 
     Attributes:
-      asked: a signal came; the run ends after the step at hand, when its course is whole.
-      at_once: a signal ends the process: nothing is computed yet, or it is the second one.
+      count: those that came.
+      waiting: how many of them may wait, at this moment; the next one raises.
+      handled: signals come here.
     """
 
-    asked = False
-    at_once = True
+    count, waiting, handled = 0, 0.0, False
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handles requests to stop; a block within another goes on with what came before.
+
+    A signal that the process was told to ignore, as by `nohup`, stays ignored. Outside the main
+    thread signals are not ours to handle.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting, before = _Requests.waiting, {}
+    if not _Requests.handled:
+        _Requests.count, _Requests.handled = 0, True
+        there = {sign: signal.getsignal(sign) for sign in _SIGNALS}
+        before = {sign: was for sign, was in there.items() if was is not signal.SIG_IGN}
+        for sign in before:
+            signal.signal(sign, _came)
+    try:
+        yield
+    finally:
+        _Requests.waiting = waiting
+        if before:
+            _Requests.handled = False
+        for sign, was in before.items():
+            signal.signal(sign, was)
+
+
+def _came(*_: Any) -> None:
+    _Requests.count += 1
+    if _Requests.count > _Requests.waiting:
+        raise KeyboardInterrupt
+
+
+def asked() -> bool:
+    """Says whether a request came."""
+    return _Requests.count > 0
+
+
+def check() -> None:
+    """Raises KeyboardInterrupt if a request came."""
+    if asked():
+        raise KeyboardInterrupt
+
+
+def let_wait() -> None:
+    """Lets a first request wait until the end of the block of `handled`; a second one raises."""
+    _Requests.waiting = max(_Requests.waiting, 1)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets nothing that is pressed end what saves the work."""
-    if not _in_main_thread():
-        yield
-        return
-    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in _SIGNALS}
+    """Lets all requests wait until what is inside is whole."""
+    before, _Requests.waiting = _Requests.waiting, math.inf
     try:
         yield
     finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
-
-
-@contextmanager
-def signals() -> Iterator[None]:
-    """Makes Ctrl-C and SIGTERM do what `Interrupts` says.
-
-    Outside the main thread signals are not ours to handle.
-    """
-    if not _in_main_thread():
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        if Interrupts.at_once:
-            raise KeyboardInterrupt
-        Interrupts.asked = Interrupts.at_once = True
-
-    Interrupts.asked, Interrupts.at_once = False, True
-    before = {sign: signal.signal(sign, interrupt) for sign in _SIGNALS}
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+        _Requests.waiting = before

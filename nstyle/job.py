@@ -19,7 +19,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import colour, images, tiles, weights
-from nstyle.balance import GREY
+from nstyle.balance import grey_picture
 from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
@@ -551,11 +551,10 @@ def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
 @functools.lru_cache(maxsize=1024)
 def _references(scene: _Scene, size: Size, scale: float) -> References:
     structure, problem = scene.structure, _problem(scene, size, scale)
-    photograph = None if scene.content is None else _scaled(scene.content.array, size.shape)
+    content = scene.content
+    photograph = grey_picture(size.shape) if content is None else _scaled(content.array, size.shape)
     if size.tile is None:
-        return reference(structure, problem, photograph, size.shape)
-    if photograph is None:
-        photograph = np.full(size.shape, GREY, np.float32)
+        return reference(structure, problem, photograph)
     return tiles.references(structure, problem, structure.value_range * photograph, size.tile)
 
 

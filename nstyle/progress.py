@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from nstyle.interrupts import check
+
 #: Items from which `watched` shows a bar.
 LONG = 10
 
@@ -177,4 +179,6 @@ def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # else what is printed would go where the bar goes
     ) as bar:
-        yield from bar.track(items, description=what)
+        for item in bar.track(items, description=what):
+            check()
+            yield item

@@ -23,7 +23,7 @@ from nstyle import __version__, images, runs
 from nstyle.config import PATH_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.interrupts import Interrupts, signals, uninterrupted
+from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.job import (
     Plan,
     blank_course_of,
@@ -95,9 +95,10 @@ def perform(config: DictConfig, command: str = "", place: Place | None = None) -
 
     Raises:
       NstyleError: one line that names what is wrong, before anything is computed where possible.
-      KeyboardInterrupt: interrupted before the first step.
+      KeyboardInterrupt: interrupted; what was computed is saved.
     """
     (outcome,) = perform_together([Task(config, command, place)])
+    check()
     if isinstance(outcome, NstyleError):
         raise outcome
     return outcome
@@ -114,7 +115,8 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
 
     Raises:
       NstyleError: nothing can be done for any of them.
-      KeyboardInterrupt: interrupted before the first step.
+      KeyboardInterrupt: interrupted before the first step. Later the runs are saved where they
+        are, with `stop` "interrupted", or whole: see `interrupts.asked`.
     """
     limit_threads(tasks[0].config.threads)
     keep_compiled()
@@ -131,7 +133,8 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         for folder in sorted({run.folder for run in wanted.values()}, key=runs.identity):
             busy = f"nstyle: another process makes {folder}; waiting for it"
             held.enter_context(runs.locked(folder, busy))
-        held.enter_context(signals())
+        held.enter_context(handled())
+        check()
         there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         _tell(note for i in missing for note in _effort(wanted[i].planned))
@@ -411,13 +414,13 @@ def _optimise(records: Sequence[_Record]) -> None:
                     progress.update(record.trace.rows[-1], i)
                     if moment.last:
                         record.finish(moment, moment.iteration.stop)
-            Interrupts.at_once = False
+            let_wait()
             going = [
                 (records[i], moment)
                 for i, moment in turn.moments.items()
                 if records[i].outcome is None
             ]
-            if Interrupts.asked:
+            if asked():
                 with uninterrupted():
                     for record, moment in going:
                         with record.own_errors():

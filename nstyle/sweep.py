@@ -106,7 +106,13 @@ class StoreSweeper(Sweeper):
         wanted = [member for member in by_folder.values() if not done(member.config, member.folder)]
         kept = len(by_folder) - len(wanted)
         print(f"nstyle: {len(by_folder)} runs, {kept} of them there already", file=sys.stderr)
-        returned = self._launch(folder, batches(wanted, batch_size)) if wanted else []
+        try:
+            returned = self._launch(folder, batches(wanted, batch_size)) if wanted else []
+        except KeyboardInterrupt as interrupt:
+            ended = kept + _finished(wanted)
+            raise KeyboardInterrupt(
+                f"interrupted; {ended} of {len(by_folder)} runs done; the same command goes on"
+            ) from interrupt
         failures = [value for value in returned if isinstance(value, NstyleError)]
         if failures:
             raise NstyleError(f"{len(failures)} of {len(wanted)} runs failed, first: {failures[0]}")
@@ -205,18 +211,19 @@ class StoreSweeper(Sweeper):
             frozen = ",".join(quote(str(_frozen(folder, member).absolute())) for member in members)
             batch.append([*members[0].overrides, f"frozen=[{frozen}]"])
         wanted = [member for members in together for member in members]
-
-        def count() -> int:
-            return sum(runs.finished(member.folder) is not None for member in wanted)
-
         with ExitStack() as around:
             if not self._in_this_process():
+                count = functools.partial(_finished, wanted)
                 around.enter_context(counting(count, len(wanted), "runs"))
                 around.enter_context(warnings.catch_warnings())
                 # Launchers fork only to start another program at once.
                 warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
             results = self._launcher.launch(batch, initial_job_idx=0)
         return [value for result in results for value in result.return_value]
+
+
+def _finished(members: Sequence[Member]) -> int:
+    return sum(runs.finished(member.folder) is not None for member in members)
 
 
 def register() -> None:

@@ -28,7 +28,7 @@ from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
 from nstyle.files import user_path
-from nstyle.interrupts import signals, uninterrupted
+from nstyle.interrupts import check, handled, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of, style_size
 from nstyle.networks import Params
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
@@ -234,7 +234,7 @@ def _references(
         found = []
         for picture, content in zip(pictures, contents, strict=True):
             problem = Problem(params, Targets(content, target), LossWeights({}, {}))
-            found.append(reference(structure, problem, picture, picture.shape))
+            found.append(reference(structure, problem, picture))
         return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
 
     by_style = [of_style(target) for target in targets]
@@ -289,7 +289,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    with signals(), _checkpoints(out / "checkpoints", training) as kept:
+    with handled(), _checkpoints(out / "checkpoints", training) as kept:
         state = jax.device_put(kept.latest(initial_state(recipe, training.seed)), places.copies)
         first = int(state.step)
         rows = [row for row in _rows(out / "trace.csv") if row["step"] <= first]
@@ -302,6 +302,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
         ):
             try:
                 for number in range(first + 1, recipe.steps + 1):
+                    check()
                     batch = jax.device_put(_floats(next(batches)), places.parts)
                     styles = _styles(number - 1, training.batch_size, recipe.architecture.styles)
                     following, loss, terms = step(

@@ -131,8 +131,8 @@ def prepare(
     problem = Problem(params, targets, weights)
     if not balanced:
         return problem
-    shape = style.shape if content is None else content.shape
-    return problem._replace(references=reference(structure, problem, content, shape))
+    photograph = grey_picture(style.shape) if content is None else content
+    return problem._replace(references=reference(structure, problem, photograph))
 
 
 def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
@@ -163,15 +163,8 @@ def style_target(
     return style_targets(structure, params, structure.value_range * style, guidance)
 
 
-def reference(
-    structure: Structure,
-    problem: Problem,
-    photograph: Image | np.ndarray | None,
-    shape: tuple[int, ...],
-) -> References:
-    """Returns `balance.references` of a picture in [0, 1], compiled; None is a grey one."""
-    if photograph is None:
-        return _references(structure, problem, grey_picture(structure, shape))
+def reference(structure: Structure, problem: Problem, photograph: Image | np.ndarray) -> References:
+    """Returns `balance.references` of a picture in [0, 1], compiled."""
     return _references(structure, problem, structure.value_range * jnp.asarray(photograph))
 
 

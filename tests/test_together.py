@@ -223,7 +223,7 @@ def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
         status, _, err = nstyle_here(*settings)
     assert (status, err.splitlines()[-1]) == (
         130,
-        "nstyle: interrupted; the same command goes on from here",
+        "nstyle: interrupted; 0 of 3 runs done; the same command goes on",
     )
     for folder, result in results(tmp_path).values():
         assert (result["stop"], result["steps"], result["batch"]) == ("interrupted", 2, 3)

@@ -22,7 +22,6 @@ from nstyle.apply import painted_picture
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, paint
-from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.networks import network_features
 from nstyle.objective import Problem, Targets, evaluate
@@ -118,7 +117,6 @@ def test_several_devices_make_the_step_of_one():
 import jax, numpy as np
 from nstyle.config import compose_training
 from nstyle.feedforward import Architecture
-from nstyle.interrupts import signals, uninterrupted
 from nstyle.job import loss_weights, network_of, structure_of
 from nstyle.training import *
 from nstyle.transfer import style_target
@@ -360,19 +358,6 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vg
         assert card["scores"][name] == pytest.approx(fidelity(picture, original), rel=1e-5)
     sample = images.load(begun / "samples" / "step_000004.png")
     assert sample.shape[1] > 3 * 32
-
-
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_work_but_not_its_saving(sign):
-    before = signal.getsignal(sign)
-    with pytest.raises(KeyboardInterrupt, match="saved"), signals():
-        try:
-            signal.raise_signal(sign)
-        except KeyboardInterrupt:
-            with uninterrupted():
-                signal.raise_signal(sign)
-            raise KeyboardInterrupt("saved") from None
-    assert signal.getsignal(sign) is before
 
 
 @pytest.mark.slow

@@ -1,0 +1,92 @@
+"""A request to stop is never forgotten: it ends the work at once, or when it is whole."""
+
+import json
+import signal
+from contextlib import suppress
+
+import pytest
+
+from nstyle import session
+from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SMALL = ("size=32", "steps=3", "pyramid.levels=1", "tolerance=0")
+
+
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_signal_raises_at_once_and_is_not_forgotten_where_that_is_swallowed(sign):
+    before = signal.getsignal(sign)
+    with handled():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(sign)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(sign) is before
+    with handled():
+        check()
+
+
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_a_first_signal_waits_and_a_second_one_raises(sign):
+    with handled():
+        with handled():
+            let_wait()
+            signal.raise_signal(sign)
+            assert asked()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(sign)
+        with pytest.raises(KeyboardInterrupt):  # of the inner block only one waits
+            signal.raise_signal(sign)
+
+
+@pytest.mark.parametrize("sign", SIGNALS)
+def test_nothing_ends_what_is_being_saved(sign):
+    with handled():
+        with uninterrupted():
+            for _ in range(5):
+                signal.raise_signal(sign)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+
+
+def test_what_the_process_was_told_to_ignore_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handled():
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def swallowing(function):
+    """Interrupts a function when it begins, in a callback whose exceptions are lost."""
+
+    def interrupted(*arguments, **named):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **named)
+
+    return interrupted
+
+
+@pytest.mark.parametrize(
+    ("moment", "done"), [("plan", 0), ("build", 0), ("row", 0), ("_write_scores", 1)]
+)
+def test_a_sweep_ends_wherever_a_signal_comes_and_goes_on(
+    nstyle_here, given, tmp_path, monkeypatch, moment, done
+):
+    settings = ["-m", *given, *SMALL, "seed=0,1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(session, moment, swallowing(getattr(session, moment)))
+        status, _, err = nstyle_here(*settings)
+    told = f"nstyle: interrupted; {done} of 2 runs done; the same command goes on"
+    assert (status, err.splitlines()[-1]) == (130, told)
+    finished = list(tmp_path.glob("runs/*/scores.json"))
+    assert len(finished) == done
+    status, _, err = nstyle_here(*settings)
+    assert status == 0
+    assert f"nstyle: 2 runs, {done} of them there already" in err
+    stops = [json.loads(path.read_text())["stop"] for path in tmp_path.glob("runs/*/result.json")]
+    assert stops == ["steps", "steps"]
