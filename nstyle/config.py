@@ -255,6 +255,9 @@ _SCHEMAS: dict[str, Mapping[str, type]] = {
     "style_loss": {name: _loss_schema(name, loss) for name, loss in STYLE_LOSSES.items()},
 }
 
+#: Numbers are float32 in the losses: what is larger would be infinite there.
+_LARGEST = 3e38
+
 _LOSS_RANGES = {
     "offset": (0.0, math.inf),
     "bandwidth": (1e-6, math.inf),
@@ -806,8 +809,9 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
 
 
 def _check_number(key: str, value: float, low: float, high: float) -> None:
-    if not (low <= value <= high and math.isfinite(value)):
-        allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+    high = min(high, _LARGEST)
+    if not low <= value <= high:
+        allowed = f"at least {low}" if high == _LARGEST > value else f"from {low} to {high}"
         raise NstyleError(f"{key}: {value} is out of range (allowed: a number {allowed})")
 
 

@@ -213,7 +213,7 @@ STOPS = {
     "steps": "all steps done",
     "converged": "the loss no longer falls",
     "flat": "the gradient is zero",
-    "diverged": "no step from the best picture gives a usable value",
+    "diverged": "the last steps from the best picture gave no usable value",
     "interrupted": "interrupted",
 }
 
@@ -395,7 +395,8 @@ def round_ends(record: Record, method: Method) -> bool:
 
 def reason_to_stop(record: Record, stopping: Stopping) -> str:
     """Returns why this step is the last, one of `STOPS`, or nothing."""
-    if failed(record, stopping) and (record.step == 0 or record.failures == stopping.max_restarts):
+    ends = record.step in (0, stopping.steps) or record.failures == stopping.max_restarts
+    if failed(record, stopping) and ends:
         return "diverged"
     if _usable(record) and record.gradient_norm == 0.0:
         return "flat"

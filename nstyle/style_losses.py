@@ -424,7 +424,8 @@ def gaussian_wasserstein(found: Rooted, target: Rooted) -> Scalar:
     spread = jnp.trace(found.moments.covariance) + jnp.trace(target.moments.covariance)
     overlap = _overlap(found.moments.covariance, found.root, target.root)
     shift = jnp.sum(jnp.square(found.moments.mean - target.moments.mean))
-    return (shift + spread - 2.0 * overlap) / channels
+    # Rounding of spread and overlap may leave less than nothing where the Gaussians are equal.
+    return jnp.maximum(shift + spread - 2.0 * overlap, 0.0) / channels
 
 
 @jax.custom_vjp

@@ -134,6 +134,11 @@ def test_stops_with_the_best_picture_when_nothing_helps():
     np.testing.assert_array_equal(end.best_image, 0.0)
 
 
+def test_a_run_whose_steps_are_all_without_a_value_says_so(scales):
+    end = last(minimize(quadratic, jnp.zeros(SHAPE), scales, Adam(1e30), Stopping(4)))
+    assert (end.stop, end.best_step) == ("diverged", 0)
+
+
 def test_a_step_far_above_the_best_is_taken_back(scales):
     end = last(minimize(quadratic, jnp.ones(SHAPE), scales, SGD(1.0), Stopping(60)))
     values = [
