@@ -104,13 +104,14 @@ class RunProgress:
             disable=not self._console.is_terminal,
             transient=places[0] is not None,
         )
-        self._total, self._firsts, self._places = steps, firsts, places
+        self._total, self._places = steps, places
         self._steps = list(firsts)
+        self._seen: dict[int, tuple[int, float]] = {}  # first step of each here, and when
         self._tasks = [
             self._bar.add_task("", total=steps, completed=first, losses="", sweep=self._sweep(run))
             for run, first in enumerate(firsts)
         ]
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
 
     def _sweep(self, run: int) -> str:
         place = self._places[run]
@@ -128,13 +129,16 @@ class RunProgress:
         sweep = self._sweep(run)
         self._bar.update(self._tasks[run], completed=step, losses=told, sweep=sweep)
         now = time.monotonic()
+        first, began = self._seen.setdefault(run, (step, now))  # once it is compiled
         due = now - self._last_line > _SECONDS_BETWEEN_LINES or step == self._total
         if due and not self._console.is_terminal:
             self._last_line = now
-            speed = (step - self._firsts[run]) / (now - self._started)
-            left = (self._total - step) / speed if speed else float("nan")
+            pace = ""
+            if step > first and now > began:
+                speed = (step - first) / (now - began)
+                pace = f"  {speed:.2f} steps/s  {_duration((self._total - step) / speed)} left"
             self._console.print(
-                f"{sweep}step {step}/{self._total}  {told}  {speed:.2f} steps/s  {left:.0f} s left",
+                f"{sweep}step {step}/{self._total}  {told}{pace}",
                 soft_wrap=True,
                 highlight=False,
                 markup=False,
@@ -171,14 +175,21 @@ def counting(count: Callable[[], int], total: int, what: str) -> Iterator[None]:
 
 
 def watched(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yields the items; shows a bar on standard error's terminal while that takes long."""
+    """Yields the items; tells on standard error how many are done, while that takes long.
+
+    By a bar on a terminal, by a line now and then elsewhere.
+    """
     console = Console(stderr=True)
+    told = time.monotonic()
     with Progress(
         console=console,
         disable=not console.is_terminal or len(items) < LONG,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # else what is printed would go where the bar goes
     ) as bar:
-        for item in bar.track(items, description=what):
+        for done, item in enumerate(bar.track(items, description=what)):
             check()
+            if not console.is_terminal and time.monotonic() - told > _SECONDS_BETWEEN_LINES / 2:
+                told = time.monotonic()
+                print(f"{what}: {done} of {len(items)}", file=sys.stderr, flush=True)
             yield item

@@ -1,0 +1,37 @@
+"""What is told elsewhere than on a terminal."""
+
+import pytest
+
+from nstyle import progress
+from nstyle.progress import RunProgress, watched
+
+NONE = {"content": 0.0, "style": 0.0, "tv": 0.0}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in seconds, which stands still unless the test moves it."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_speed_and_time_left_are_told_once_they_are_known(clock, capsys):
+    with RunProgress(steps=100) as run:
+        clock[0] = 60.0  # it compiles
+        run.update({"step": 0, **NONE, "loss": 2.0})
+        clock[0] = 71.0
+        run.update({"step": 22, **NONE, "loss": 1.0})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "step 0/100  loss 2"
+    assert second == "step 22/100  loss 1  2.00 steps/s  0:39 left"
+
+
+def test_long_work_on_many_items_is_told_now_and_then(clock, capsys):
+    for _ in watched(range(7), "composing"):
+        clock[0] += 3.0
+    assert capsys.readouterr().err.splitlines() == [
+        "composing: 2 of 7",
+        "composing: 4 of 7",
+        "composing: 6 of 7",
+    ]
