@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+import report_store
 
 from nstyle import images, models
 from nstyle.feedforward import Architecture, initial_params
@@ -62,6 +63,23 @@ def test_a_wrong_figure_is_one_line(tmp_path, pictures):
     done = figure("figure2", tmp_path, pictures, "+settings.pooling=mean")
     assert done.returncode != 0
     assert "pooling: unknown value 'mean'" in done.stderr.splitlines()[-1]
+
+
+def test_a_finding_is_by_pair_at_an_equal_distance(tmp_path):
+    axes = {
+        "pair": [str(i) for i in range(6)],
+        "pooling": ["avg", "max"],
+        "style_weight": ["3", "10", "30"],
+    }
+    sweep = report_store.make_sweep(tmp_path, axes, scores=report_store.by_pair, left=True)
+    command = [sys.executable, EXPERIMENTS / "finding.py", sweep, "pooling", "--out", tmp_path]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    gram = next(line for line in told if line.startswith("| `max`, Gram"))
+    difference, pairs = gram.split("|")[2:4]
+    assert -0.07 < float(difference.split()[0]) < -0.03
+    assert pairs == " 6 of 6 pairs "
+    assert len(pd.read_csv(tmp_path / "pooling.csv")) == 36
+    assert images.load(tmp_path / "pooling.jpg").std() > 0.05
 
 
 @pytest.mark.slow

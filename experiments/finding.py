@@ -1,0 +1,115 @@
+"""What a sweep over pairs of pictures says of a parameter, for the page of findings.
+
+    python experiments/finding.py SWEEP PARAMETER [--baseline LEVEL] [--at WEIGHT] [--out FOLDER]
+
+Prints two tables in Markdown: the means over the pairs at one style weight, and LPIPS to the
+photograph at an equal distance to the painting, along the style weights of the sweep, minus that of
+the baseline (`statistics.trade_off`). Writes `NAME.csv`, a row for each run with its scores, and
+`NAME.jpg`, pictures of some pairs at that weight.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nstyle import images, report, statistics
+from nstyle.files import write_atomic
+from nstyle.scores import SCORES
+
+WEIGHT, KEPT = "style_weight", "lpips_content"
+DISTANCES = {"style_gram": "Gram", "style_frechet": "Fréchet"}
+MEANS = {
+    "content_left": "content left",
+    "style_left": "style left",
+    KEPT: "LPIPS",
+    "ssim_content": "SSIM",
+    "style_gram": "Gram",
+    "style_frechet": "Fréchet",
+    "colour_histogram": "colours",
+}
+#: Rows of the sheet, and the longest side of its cells in pixels.
+SHOWN, CELL = 4, 96
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def means(frame: pd.DataFrame, parameter: str, weight: str) -> str:
+    """Returns the means over the pairs at one weight, a row for each level."""
+    at = frame[frame[WEIGHT] == weight].groupby(parameter, observed=True)
+    found = at[[name for name in MEANS if name in frame]].mean()
+    rows = [[f"`{level}`", *(f"{value:.3f}" for value in own)] for level, own in found.iterrows()]
+    return markdown([f"`{parameter}`", *(MEANS[name] for name in found)], rows)
+
+
+def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> str:
+    """Returns LPIPS at equal distances, with 95 % intervals by pair and p after Holm over all."""
+    numbers = frame.assign(**{WEIGHT: frame[WEIGHT].astype(float)})
+    found = pd.concat(
+        [
+            statistics.trade_off(
+                numbers, parameter, WEIGHT, distance, KEPT, [*statistics.PAIR], baseline
+            ).assign(equal=name)
+            for distance, name in DISTANCES.items()
+        ],
+        ignore_index=True,
+    )
+    found["p_holm"] = statistics.holm(found["p"].to_numpy())
+    rows = [
+        [
+            f"`{row.level}`, {row.equal}",
+            f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
+            f"{row.better} of {row.n} pairs",
+            f"{row.p_holm:.2g}",
+        ]
+        for row in found.sort_values("level", kind="stable").itertuples()
+    ]
+    against = found["baseline"].iloc[0]
+    return markdown(["at equal", f"LPIPS minus that of `{against}`", "lower on", "p"], rows)
+
+
+def sheet(sweep: report.Sweep, parameter: str, weight: str) -> np.ndarray:
+    """Returns the pictures of some pairs at one weight, a column for each level."""
+    pictures: dict[str, dict[str, Path]] = {}
+    for member in sweep.done:
+        if member.settings.get(WEIGHT, weight) == weight:
+            pair = "\n".join(Path(member.settings[name]).stem for name in statistics.PAIR)
+            own = pictures.setdefault(pair, {})
+            own[member.settings[parameter]] = member.folder / "result.png"
+    levels = sweep.parameters[parameter]
+    step = max(1, len(pictures) // SHOWN)
+    shown = list(pictures)[::step][:SHOWN]
+    cells = [[images.load(pictures[pair][level]) for level in levels] for pair in shown]
+    columns = [level.strip("[]").replace(",", "\n") for level in levels]
+    return images.contact_sheet(cells, columns, shown, CELL)
+
+
+def main() -> None:
+    """Prints the tables and writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("sweep", type=Path, help="its folder")
+    parser.add_argument("parameter", help="whose levels are compared")
+    parser.add_argument("--baseline", help="the level that others are compared with; the first")
+    parser.add_argument("--at", default="10", help="the style weight of means and pictures; 10")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    sweep = report.read(options.sweep)
+    frame = report.table(sweep)
+    print(means(frame, options.parameter, options.at), end="\n\n")
+    print(comparisons(frame, options.parameter, options.baseline))
+    name = sweep.name.replace("-", "_")
+    columns = [*sweep.varied, *(column for column in (*MEANS, *SCORES) if column in frame)]
+    kept = frame[list(dict.fromkeys(columns))].dropna(axis=1, how="all")
+    write_atomic(
+        options.out / f"{name}.csv", kept.to_csv(index=False, float_format="%.4g").encode()
+    )
+    images.save(options.out / f"{name}.jpg", sheet(sweep, options.parameter, options.at))
+
+
+if __name__ == "__main__":
+    main()
