@@ -5,7 +5,6 @@ import functools
 import hashlib
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
 from nstyle.layers import gradient_flops, layer_names
 from nstyle.losses import FeatureMaps
+from nstyle.machine import memory_limit
 from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets
 from nstyle.rescaling import rescaled
@@ -1118,6 +1118,11 @@ def _tile(
         return config.tile
     beside = _beside(solver, shape)
     left = parse_memory(config.memory) - beside
+    if left <= 0:
+        raise NstyleError(
+            f"memory: {config.memory} is too little: pictures and solver alone take"
+            f" {beside / 2**30:.2f} GiB"
+        )
     if _evaluation_bytes(structure, shape, None) <= left:
         return None
     tiles.check_structure(structure)
@@ -1128,16 +1133,16 @@ def _tile(
 
 
 def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> None:
-    """Refuses a picture that this machine's memory does not hold whole, with what is beside it."""
+    """Refuses a picture that the memory here does not hold whole, with what is beside it."""
     if config.memory is not None or config.tile is not None:
         return
     pixels = shape[0] * shape[1]
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    have = memory_limit()
     need = EVALUATION_BYTES[config.network] * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(
             f"size: {shape[1]} x {shape[0]} pixels need about {need / 2**30:.0f} GiB of memory,"
-            f" this machine has {have / 2**30:.0f} GiB (the largest long side that fits is {fits};"
+            f" {have / 2**30:.1f} GiB are here (the largest long side that fits is {fits};"
             " memory=8GiB and the like evaluates larger ones by tiles)"
         )

@@ -146,7 +146,8 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
                 continue
             stop, steps, best = result["stop"], result["steps"], result["best"]
             if stop != "interrupted" and not _scored(run.config, run.folder):
-                _write_scores(run.folder, run.config, run.planned)
+                with _memory_errors():
+                    _write_scores(run.folder, run.config, run.planned)
             outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
@@ -245,7 +246,18 @@ class _Threads:
 
 
 def keep_compiled() -> None:
-    """Keeps compiled programs in the user's cache, unless JAX was told where to keep them."""
+    """Keeps compiled programs in the user's cache, unless JAX was told where to keep them.
+
+    Raises:
+      NstyleError: JAX was told to use devices that are not here.
+    """
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        raise NstyleError(
+            f"JAX_PLATFORMS: there are no devices of {jax.config.jax_platforms!r} here, or JAX is"  # type: ignore[attr-defined]
+            " installed without them; cpu is always there"
+        ) from error
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -276,6 +288,20 @@ class _Compilations:
 _Compilations.listen()
 
 
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raises NstyleError where an allocation fails."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise NstyleError(
+            "there is not enough memory: take a smaller size, or memory=4GiB and the like, which"
+            " evaluates by tiles"
+        ) from error
+
+
 class _Record:
     """A run while it is made: its job, its files, and in the end its outcome.
 
@@ -298,7 +324,8 @@ class _Record:
     def own_errors(self) -> Iterator[None]:
         """What goes wrong inside is this run's outcome, and of no other."""
         try:
-            yield
+            with _memory_errors():
+                yield
         except NstyleError as error:
             self.outcome = error
 
@@ -387,7 +414,13 @@ def _make(wanted: Sequence[_Run]) -> list[dict[str, Any] | NstyleError]:
         for record in records:
             with record.own_errors():
                 record.open(files)
-        _optimise([record for record in records if record.outcome is None])
+        opened = [record for record in records if record.outcome is None]
+        try:
+            with _memory_errors():
+                _optimise(opened)
+        except NstyleError as error:
+            for record in opened:
+                record.outcome = record.outcome or error
     return [record.outcome for record in records if record.outcome is not None]
 
 

@@ -218,7 +218,16 @@ class StoreSweeper(Sweeper):
                 around.enter_context(warnings.catch_warnings())
                 # Launchers fork only to start another program at once.
                 warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
-            results = self._launcher.launch(batch, initial_job_idx=0)
+            try:
+                results = self._launcher.launch(batch, initial_job_idx=0)
+            except Exception as error:
+                if self._in_this_process():
+                    raise
+                told = " ".join(str(error).split())[:200]
+                raise NstyleError(
+                    f"hydra/launcher: a worker ended ({type(error).__name__}: {told});"
+                    f" {_finished(wanted)} of {len(wanted)} runs done; the same command goes on"
+                ) from error
         return [value for result in results for value in result.return_value]
 
 

@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 
 #: From the ground up: a module imports only from those above its own line.
 LAYERS = [
-    {"huge_pages"},
+    {"huge_pages", "interrupts"},
     {"errors"},
-    {"layers", "files", "pages", "interrupts"},
+    {"layers", "files", "pages", "machine"},
     {"losses"},
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour", "sources", "resolution"},

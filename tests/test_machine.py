@@ -1,0 +1,110 @@
+"""The world outside: memory, devices, and output that nobody reads."""
+
+import io
+import os
+import resource
+import sys
+
+import jax
+import pytest
+from conftest import command
+
+from nstyle import errors, machine, session
+from nstyle.errors import NstyleError
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "limit"),
+    [
+        ("0::/a/b", {"a/b/memory.max": "max", "a/memory.max": "3000", "memory.max": "4000"}, 3000),
+        ("0::/a/b", {"a/b/memory.max": "max"}, None),
+        ("4:memory:/a\n0::/", {"memory/a/memory.limit_in_bytes": "5000"}, 5000),
+        ("4:memory:/gone", {"memory/memory.limit_in_bytes": "6000"}, 6000),
+        ("", {}, None),
+    ],
+)
+def test_memory_is_the_least_of_machine_and_control_groups(group, files, limit, tmp_path):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(group)
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert machine.memory_limit(tmp_path) == (limit or whole)
+
+
+def test_memory_is_no_more_than_the_shell_lets_be_mapped(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**31, 2**31))
+    assert 0 < machine.memory_limit() < 2**31
+
+
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")])
+def test_an_allocation_that_fails_is_of_one_run(nstyle_here, given, tmp_path, monkeypatch, error):
+    build = session.build
+    failing = [True]
+
+    def short(planned):
+        if failing.pop() if failing else False:
+            raise error
+        return build(planned)
+
+    monkeypatch.setattr(session, "build", short)
+    small = ("size=32", "steps=1", "pyramid.levels=1", "scores=false")
+    status, _, err = nstyle_here("-m", *given, *small, "seed=0,1")
+    assert status == 2
+    assert err.splitlines()[-1].startswith("nstyle: 1 of 2 runs failed, first: there is not enough")
+    assert "memory=4GiB" in err
+    assert len(list(tmp_path.glob("runs/*/result.png"))) == 1
+
+
+def test_too_little_memory_is_told_with_what_the_rest_takes(nstyle_here, given):
+    status, _, err = nstyle_here(*given, "size=32", "memory=1MiB")
+    assert status == 2
+    assert err.startswith("nstyle: memory: 1MiB is too little: pictures and solver alone take 0.")
+
+
+class Broken(io.StringIO):
+    """A stream on a device that fails, as a file of the system's would."""
+
+    def __init__(self, error, file):
+        super().__init__()
+        self.error, self.file = error, file
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def write(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(BrokenPipeError(32, "Broken pipe"), None), (OSError(28, "No space left"), "No space left")],
+)
+def test_work_goes_on_when_output_fails(error, message, tmp_path, monkeypatch):
+    done = []
+    with (tmp_path / "out").open("wb") as file:
+        monkeypatch.setattr(sys, "stdout", Broken(error, file))
+
+        def work():
+            with errors.lasting_output():
+                for i in range(3):
+                    print(i)
+                    done.append(i)
+
+        if message is None:
+            work()
+        else:
+            with pytest.raises(NstyleError, match=f"cannot write to standard output: {message}"):
+                work()
+    assert done == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_devices_that_are_not_here_are_one_line(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    process = command(*given, "size=32", folder=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1 and "JAX_PLATFORMS: there are no devices of 'cuda' here" in err
