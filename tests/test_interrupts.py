@@ -1,10 +1,14 @@
 """A request to stop is never forgotten: it ends the work at once, or when it is whole."""
 
 import json
+import os
 import signal
+import time
+from collections import Counter
 from contextlib import suppress
 
 import pytest
+from conftest import command
 
 from nstyle import session
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
@@ -90,3 +94,45 @@ def test_a_sweep_ends_wherever_a_signal_comes_and_goes_on(
     assert f"nstyle: 2 runs, {done} of them there already" in err
     stops = [json.loads(path.read_text())["stop"] for path in tmp_path.glob("runs/*/result.json")]
     assert stops == ["steps", "steps"]
+
+
+@pytest.mark.skipif("NSTYLE_MOMENTS" not in os.environ, reason="NSTYLE_MOMENTS=200: minutes")
+def test_signals_spread_over_a_sweep(given, tmp_path):
+    """At each of so many moments, in a process of its own, which then goes on."""
+    settings = ["-m", *given, *SMALL, "init=noise", "seed=0,1,2,3,4,5"]
+
+    def start(folder):
+        folder.mkdir(exist_ok=True)
+        return command(*settings, folder=folder)
+
+    def finish(folder):
+        process = start(folder)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+
+    def pictures(folder):
+        return {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/result.png")}
+
+    finish(tmp_path / "warm")
+    began = time.monotonic()
+    finish(tmp_path / "whole")
+    whole = time.monotonic() - began
+    moments = int(os.environ["NSTYLE_MOMENTS"])
+    told = Counter()
+    for number in range(moments):
+        sign, folder = SIGNALS[number % len(SIGNALS)], tmp_path / str(number)
+        process = start(folder)
+        time.sleep(whole * number / moments)
+        ended = process.poll() is not None
+        process.send_signal(sign)  # to nobody, if it has ended
+        sent = time.monotonic()
+        _, err = process.communicate()
+        if not ended:
+            told["later than 3 s"] += time.monotonic() - sent > 3
+            # Before Python is there, a signal does what it does to any process.
+            assert process.returncode in (130, -sign), (number, sign, err)
+            assert "Traceback" not in err or process.returncode == -sign, err
+        told[process.returncode] += 1
+        finish(folder)
+        assert pictures(folder) == pictures(tmp_path / "whole")
+    print(moments, "moments:", dict(told))
