@@ -97,15 +97,7 @@ def _hydra(arguments: list[str]) -> None:
     import hydra
 
     from nstyle import sweep
-    from nstyle.config import (
-        PATH_KEYS,
-        can_be_read,
-        check_overrides,
-        config_dir,
-        one_line_errors,
-        quote,
-        register,
-    )
+    from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
     from nstyle.files import path_exists
 
     parser = LineParser("nstyle", add_help=False)
@@ -116,22 +108,14 @@ def _hydra(arguments: list[str]) -> None:
     parser.add_argument("--resolve", action="store_true")
     about = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     mode.add_argument("--info", nargs="?", choices=about)
-    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("-cd", "--config-dir", type=Path)
     parser.add_argument("settings", nargs="*")
 
-    def quoted(argument: str) -> str:
-        """Quotes the name of a file, whatever characters it has."""
-        key, _, value = argument.partition("=")
-        if key not in PATH_KEYS or value in ("", "null") or value[0] in "\"'":
-            return argument
-        readable = key != "out" and can_be_read(argument) and not path_exists(value)
-        return argument if readable else f"{key}={quote(value)}"
-
-    options = parser.parse_intermixed_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     if options.config_dir is not None and not path_exists(str(options.config_dir)):
         raise NstyleError(f"--config-dir: there is no folder {str(options.config_dir)!r}")
     flags = [argument for argument in arguments if argument not in options.settings]
-    settings = [quoted(argument) for argument in options.settings]
+    settings = read([*unknown, *options.settings], options.config_dir)
     check_overrides(settings, options.config_dir)
     if options.multirun and any(setting.startswith("out=") for setting in settings):
         raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
@@ -164,16 +148,17 @@ def _task(composed: "DictConfig") -> Any:
     from nstyle.session import Task, perform_together
     from nstyle.sweep import command_line, task_of
 
+    searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
     if composed.frozen:
         tasks = [task_of(Path(frozen)) for frozen in composed.frozen]
     else:
         around = OmegaConf.create({"hydra": hydra_config})
-        tasks = [Task(composed, command_line(around, hydra_config.overrides.task))]
+        overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
+        tasks = [Task(composed, command_line(around, overrides))]
     try:
         outcomes = perform_together(tasks)
     except NstyleError as error:
         outcomes = [error for _ in tasks]
-    searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
     for task, outcome in zip(tasks, outcomes, strict=True):
         if not isinstance(outcome, NstyleError):
             _tell(task.config, outcome)
@@ -197,7 +182,7 @@ def _task(composed: "DictConfig") -> Any:
             name for name, score in zip(composed.objectives, scores, strict=True) if score is None
         ]
         raise NstyleError(f"objectives: {', '.join(missing)}: the pictures are too small for it")
-    return scores
+    return scores[0] if searching and scores is not None and len(scores) == 1 else scores
 
 
 def _tell(config: "DictConfig", performed: "Performed") -> None:

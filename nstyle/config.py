@@ -6,6 +6,7 @@ and `cli` are the only ones that import Hydra.
 
 import math
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -18,7 +19,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,6 +30,7 @@ from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_percent, parse_size
+from nstyle.pairs import pictures_among
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
 from nstyle.style_losses import STYLE_LOSSES, StyleLoss
@@ -270,7 +272,7 @@ METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 #: Keys that name what the `content` and `style` of a sweep's runs are; see `pairs.pairs_of`.
 PAIR_KEYS = ("pairs", "contents", "styles")
 
-#: Keys that name files, written as they are even where Hydra's grammar gives a character a meaning.
+#: Keys that name files; see `read`.
 PATH_KEYS = (
     "content",
     "style",
@@ -282,6 +284,24 @@ PATH_KEYS = (
     "init",
     "weights",
     *PAIR_KEYS,
+)
+
+#: Of these, what is still to be made: one name, whatever is in it.
+TARGET_KEYS = ("out", "runs_dir")
+
+#: Keys of lists, for which a single value does.
+_LIST_KEYS = [key for key, kind in Config.__annotations__.items() if str(kind).startswith("list[")]
+
+#: A part of a value in Hydra's grammar, in which names may have any characters but commas: brackets
+#: close where a comma or the end comes next, and open where theirs does; the others are a name's.
+_PART = re.compile(
+    r"""(?:\[|(?:choice|glob|shuffle|sort)\()(?![^\[(,\])"']*[\])]\s*[^\s,\])])
+    | (?:in|ex)clude=
+    | (?P<quoted>(?P<quote>["'])(?:\\.|(?!(?P=quote)).)*(?P=quote))(?=\s*(?:[,\])]|\Z))
+    | [,\s]
+    | [\])](?=[\])\s]*(?:,|\Z))
+    | (?P<name>[^,]+?)(?=\s*(?:,|[\])\s]*(?:,|\Z)))""",
+    re.VERBOSE | re.DOTALL,
 )
 
 #: Keys that say where results go and what else is done with them, not what they are.
@@ -353,7 +373,7 @@ def compose(**settings: Any) -> DictConfig:
     Raises:
       NstyleError: an unknown name, or a value out of its range.
     """
-    return _checked([f"{key}={_literal(value)}" for key, value in settings.items()])
+    return _checked(read(f"{key}={_literal(value)}" for key, value in settings.items()))
 
 
 def _checked(overrides: list[str]) -> DictConfig:
@@ -397,20 +417,164 @@ def _literal(value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """Returns `text` as a string of Hydra's grammar: in quotes, but for a file's plain name."""
-    if re.fullmatch(r"[\w/.~-]+\.[a-z]+", text):
+    """Returns `text` as a string of Hydra's grammar: in quotes, unless it reads as itself."""
+    override = None if "\\" in text or "${" in text else _parsed(f"x={text}")
+    if override is not None and override.value() == text:
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # OmegaConf would fill it in
+    return QuotedString(escaped, Quote.double).with_quotes()
 
 
-def can_be_read(argument: str) -> bool:
-    """Says whether an argument is an override in Hydra's grammar."""
+def told(override: str) -> str:
+    """Returns an override as one types it: names of files without quotes that `read` can spare."""
+    key, value = override.partition("=")[0], _override(override).value()
+    if key in PATH_KEYS and isinstance(value, str):
+        plain = f"{key}={value}"
+        if [_override(again).value() for again in read([plain])] == [value]:
+            return plain
+    return override
+
+
+def shell(words: Iterable[str]) -> str:
+    """Returns words as a shell reads them, bytes that are not UTF-8 as escapes."""
+
+    def word(text: str) -> str:
+        escaped = re.sub(r"['\\]", r"\\\g<0>", text)
+        coded = re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", escaped)
+        return f"$'{coded}'" if coded != escaped else shlex.quote(text)
+
+    return " ".join(map(word, words))
+
+
+def read(arguments: Iterable[str], own_configs: Path | None = None) -> list[str]:
+    """Returns the settings of a command as overrides in Hydra's grammar.
+
+    Names of files may have any characters. A value is a name where that file is there, or where
+    the grammar has no meaning for it, and so is each part of a list or a choice. `glob(*.jpg)`
+    becomes a choice, and a single value of a list a list. Overrides are read as themselves.
+
+    Args:
+      arguments: `name=value`.
+      own_configs: a folder of the user's own, whose YAML files add to the groups.
+
+    Raises:
+      NstyleError: an argument is something else, gives no value, or gives another one again.
+    """
+    found: dict[str, str] = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        names = key in PATH_KEYS or key == "images"
+        override = _override(f"{key}={_named(key, value)}" if names and value else argument)
+        name = override.key_or_group
+        if override.is_delete():
+            raise NstyleError(f"argument {argument!r}: no setting can be removed; write {name}=...")
+        if name in found:
+            raise NstyleError(f"{name}: given twice, {found[name]} and {argument}; give one")
+        if override.value() == "":
+            raise NstyleError(f"{name}: no value given (null, where there may be none)")
+        found[name] = _spelt_out(override, own_configs)
+    return list(found.values())
+
+
+def _named(key: str, value: str) -> str:
+    """Returns a value in Hydra's grammar, names of files in quotes where they need them."""
+    whole = _PART.fullmatch(value)
+    if value == "null" or (whole and whole["quoted"]):
+        return value
+    if key in TARGET_KEYS or path_exists(value):
+        return quote(value)
+
+    def part(match: re.Match[str]) -> str:
+        name = match["name"]
+        if not name or name == "null" or (_parsed(f"x={name}") and not path_exists(name)):
+            return match[0]
+        return quote(name)
+
+    parts = _PART.sub(part, value)
+    return parts if _parsed(f"x={parts}") else quote(value)
+
+
+def _spelt_out(override: Override, own_configs: Path | None) -> str:
+    """Returns an override without what Hydra has no list or no options for."""
+    key, value = override.key_or_group, override.value()
+    if isinstance(value, Glob):
+        names = _matching(key, value, own_configs)
+        if not names:
+            raise NstyleError(f"{key}: there is nothing for {override.get_value_string()}")
+        return f"{key}={','.join(map(quote, names))}"
+    assert override.input_line is not None
+    if key not in _LIST_KEYS:
+        return override.input_line
+    lists = [
+        value if value == "null" or value[0] in "[$" else f"[{value}]"
+        for value in values_of(override)
+    ]
+    return f"{key}={','.join(lists)}"
+
+
+def _matching(key: str, glob: Glob, own_configs: Path | None) -> list[str]:
+    """Returns the options of a group, or the pictures, that a pattern stands for."""
+    if key in _groups():
+        return glob.filter(group_options(key, own_configs))
+    if key not in PATH_KEYS:
+        raise NstyleError(f"{key}: glob is for pictures and for {', '.join(_groups())}")
+
+    def files(patterns: list[str]) -> set[Path]:
+        paths = [Path(pattern).expanduser() for pattern in patterns]
+        found = (Path(path.anchor).glob(str(path.relative_to(path.anchor))) for path in paths)
+        return {file for files in found for file in files}
+
+    return pictures_among(files(glob.include) - files(glob.exclude))
+
+
+def values_of(override: Override) -> list[str]:
+    """Returns the values that an override stands for, in Hydra's grammar.
+
+    Raises:
+      NstyleError: it is an interval, or there are none.
+    """
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise NstyleError(
+            f"{override.key_or_group}: {override.input_line} is an interval to search in;"
+            " list values, or use a search: hydra/sweeper=optuna"
+        )
+    values = list(override.sweep_string_iterator())
+    if not values:
+        raise NstyleError(f"{override.key_or_group}: there is no value in {override.input_line}")
+    return values
+
+
+def _parsed(argument: str) -> Override | None:
+    """Returns an override, or None where it is none in Hydra's grammar."""
     try:
-        OverridesParser.create().parse_overrides([argument])
+        return OverridesParser.create().parse_override(argument)
     except HydraException:
-        return False
-    return True
+        return None
+
+
+def _override(argument: str) -> Override:
+    """Returns an override.
+
+    Raises:
+      NstyleError: it is none; with what was perhaps meant.
+    """
+    override = _parsed(argument)
+    if override is not None:
+        return override
+    name, equals, value = argument.lstrip("-").partition("=")
+    if path_exists(argument):
+        hint = f"; did you mean content={argument} or style={argument}?"
+    elif argument.startswith("-") or not equals:
+        known = [*_known_keys(), *TrainConfig.__annotations__]
+        hint = nearest(f"{name}={value or '...'}", [f"{key}={value or '...'}" for key in known])
+    else:
+        hint = ""
+    raise NstyleError(
+        f"argument {argument!r} cannot be read: write name=value, and quote a value that has one of"
+        f" , ( ) [ ] {{ }} in it{hint}"
+    )
 
 
 @contextmanager
@@ -427,41 +591,38 @@ def one_line_errors() -> Iterator[None]:
         raise NstyleError(": ".join(line.rstrip(":") for line in lines[:4])) from error
 
 
-def check_overrides(arguments: list[str], own_configs: Path | None = None) -> None:
-    """Refuses arguments that are not `name=value` with a known name, and unknown group options.
+def check_overrides(overrides: Iterable[str], own_configs: Path | None = None) -> None:
+    """Refuses unknown names, unknown options of groups, and what is not Hydra's to say here.
 
     Args:
-      arguments: overrides in Hydra's grammar.
+      overrides: from `read`.
       own_configs: a folder of the user's own, whose YAML files add to the groups.
 
     Raises:
       NstyleError: with the nearest known name.
     """
     known = _known_keys()
-    groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
-    parser = OverridesParser.create()
-    for argument in arguments:
-        try:
-            (override,) = parser.parse_overrides([argument])
-        except HydraException as error:
-            hint = f"content={argument} or style={argument}?" if path_exists(argument) else ""
-            raise NstyleError(
-                f"argument {argument!r} cannot be read: write name=value, and quote a value that"
-                f" has one of , ( ) [ ] {{ }} in it{'; did you mean ' + hint if hint else ''}"
-            ) from error
+    for override in map(_override, overrides):
         key = override.key_or_group
-        if override.is_delete():
-            raise NstyleError(f"argument {argument!r}: no setting can be removed; write {key}=...")
+        if key == "hydra.run.dir":
+            raise NstyleError(f"{key}: a run has its own folder in runs_dir; write runs_dir=FOLDER")
         if key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
             raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)")
-        if key in groups:
-            choices = _choices(override)
+        if key in _groups():
+            choices = [str(_override(f"{key}={value}").value()) for value in values_of(override)]
             for choice in choices:
                 check_choice(key, choice, group_options(key, own_configs))
             if key == "experiment" and len(choices) > 1:
-                raise NstyleError(f"experiment: one experiment at a time, not {argument!r}")
+                raise NstyleError(
+                    f"experiment: one experiment at a time, not {override.input_line!r}"
+                )
+
+
+def _groups() -> list[str]:
+    folders = (path.name for path in config_dir().iterdir() if path.is_dir())
+    return sorted(name for name in folders if name != "hydra")
 
 
 def _known_keys() -> list[str]:
@@ -480,12 +641,6 @@ def _known_keys() -> list[str]:
     ]
 
 
-def _choices(override: Override) -> list[str]:
-    value = override.value()
-    choices = value.list if isinstance(value, ChoiceSweep) else [value]
-    return [str(choice) for choice in choices]
-
-
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     """Returns the checked settings of a training, and those of its losses.
 
@@ -493,8 +648,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     is to make pictures larger.
 
     Args:
-      arguments: `name=value` in Hydra's grammar, names of `TrainConfig` or of `LOSS_KEYS`; names of
-        files are taken as they are.
+      arguments: as `read` takes them, names of `TrainConfig` or of `LOSS_KEYS`.
 
     Returns:
       Settings with the names of `TrainConfig`, and a config of `nstyle` of which `LOSS_KEYS` count.
@@ -502,23 +656,19 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     Raises:
       NstyleError: an unknown name, or a value out of its range.
     """
-    own, own_paths = list(TrainConfig.__annotations__), ("style", "images", "out")
+    own = list(TrainConfig.__annotations__)
     of_training, of_losses = [], []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
+    for override in read(arguments):
+        key = override.partition("=")[0]
         if key in own:
-            is_name = key in own_paths and value not in ("", "null") and value[0] not in "['\""
-            of_training.append(f"{key}={quote(value)}" if is_name else argument)
+            of_training.append(override)
         elif key.split(".")[0] in LOSS_KEYS:
-            of_losses.append(argument)
+            of_losses.append(override)
         else:
             known = [*own, *LOSS_KEYS]
             raise NstyleError(
                 f"unknown setting {key!r}{nearest(key, known)} (all: nstyle-train --cfg)"
             )
-    for argument in of_training:
-        if not can_be_read(argument):
-            raise NstyleError(f"argument {argument!r} cannot be read: write name=value")
     training = _composed("train", of_training)
     ranges = {
         "size": (8, 4096),
@@ -568,6 +718,9 @@ def parse_settings(
             words.append(argument)
         elif key not in names:
             raise NstyleError(f"unknown setting {key!r}{nearest(key, names)} ({', '.join(names)})")
+        elif key in settings or not value:
+            what = f"given twice, again in {argument!r}" if value else "no value given"
+            raise NstyleError(f"{key}: {what}")
         else:
             with one_line_errors():
                 as_it_is = key in verbatim
@@ -670,7 +823,7 @@ def _check_files(key: str, value: Any, empty: tuple[None, ...] = ()) -> None:
     several = isinstance(value, list)
     entries = value if several else [value]
     allowed = empty if several else (None,)
-    if not entries or not all(isinstance(x, str) or x in allowed for x in entries):
+    if not entries or not all((isinstance(x, str) and x) or x in allowed for x in entries):
         raise NstyleError(f"{key}: {value!r} is neither a file nor a list of files")
 
 

@@ -50,7 +50,9 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
             command(sys.argv[1:])
             interrupts.check()
     except NstyleError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(
+            f"{name}: {error}".replace("\n", "\\n"), file=sys.stderr
+        )  # a file's name may have some
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)

@@ -25,5 +25,5 @@ def filled(name: str, **parts: str) -> str:
 
 def as_json(content: Any) -> str:
     """Returns JSON that may stand in a `script` element, whatever its texts hold."""
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")

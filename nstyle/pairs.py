@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,14 +159,19 @@ def _pictures(key: str, name: str) -> list[str]:
     folder = user_path(key, name)
     if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
         raise NstyleError(f"{key}: there is no folder {name!r} that can be read")
-    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = pictures_among(folder.iterdir())
     if not found:
         raise NstyleError(f"{key}: the folder {name!r} has no pictures ({', '.join(SUFFIXES)})")
+    return found
+
+
+def pictures_among(paths: Iterable[Path]) -> list[str]:
+    """Returns the files of pictures, hidden ones aside, in order: `2.jpg` before `10.jpg`."""
+    seen = (path for path in paths if not path.name.startswith("."))
+    found = [path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file()]
     return [str(path) for path in sorted(found, key=_natural)]
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Returns a key that sorts as people count: `2.jpg` before `10.jpg`."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [int(part) if part.isdecimal() else part for part in parts], path.name
+    parts = re.split(r"(\d+)", str(path).lower())
+    return [int(part) if part.isdecimal() else part for part in parts], str(path)

@@ -151,7 +151,7 @@ def write(folder: Path, out: Path | None = None) -> list[Path]:
         raise NstyleError(f"sweep: none of the {len(sweep.members)} runs of {folder} is finished")
     frame = table(sweep)
     files = {
-        "index.html": page(sweep, frame, out).encode(),
+        "index.html": page(sweep, frame, out).encode(errors="backslashreplace"),
         "table.csv": frame.to_csv(index=False).encode(),
     }
     if importlib.util.find_spec("pyarrow"):
@@ -265,8 +265,14 @@ def _in_order(levels: Iterable[str]) -> list[str]:
 def _written(settings: Mapping[str, str]) -> dict[str, str]:
     """Returns settings with each number in one form, so that 1e+06 and 1000000 are one level."""
     return {
-        name: value if name in NAMES_OF_FILES else _plain(value) for name, value in settings.items()
+        name: _shown(value) if name in NAMES_OF_FILES else _plain(value)
+        for name, value in settings.items()
     }
+
+
+def _shown(name: str) -> str:
+    """Returns a file's name as text: bytes of it that are not UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _plain(text: str) -> str:
@@ -307,8 +313,8 @@ def table(sweep: Sweep) -> pd.DataFrame:
                 "steps_done": result["steps"],
                 "seconds": result.get("seconds"),
                 "compiles": result.get("compiles"),
-                "folder": str(member.folder),
-                "command": result.get("command", ""),
+                "folder": _shown(str(member.folder)),
+                "command": _shown(result.get("command", "")),
             }
         )
     frame = pd.DataFrame(rows)
@@ -356,7 +362,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
                 "values": [_number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
                 "sources": _sources(member, sources),
-                "link": quote(os.path.relpath(member.folder, out)),
+                "link": quote(os.fsencode(os.path.relpath(member.folder, out))),
                 "folder": member.folder.name,
             }
             | {name: _number(row[name]) for name in ("steps_done", "seconds", "compiles")}

@@ -20,7 +20,7 @@ import threadpoolctl
 from omegaconf import DictConfig
 
 from nstyle import __version__, images, runs
-from nstyle.config import PATH_KEYS, deciding, files, identifying, to_yaml
+from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists, write_atomic
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
@@ -512,7 +512,7 @@ def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | No
 
 def _check_not_input(out: Path, config: DictConfig) -> None:
     """Refuses to write over a picture or weights that the run reads."""
-    read = [key for key in PATH_KEYS if key not in ("out", "runs_dir")]
+    read = [key for key in PATH_KEYS if key not in TARGET_KEYS]
     inputs = [(key, file) for key in read for file in files(config, key) if file]
     for key, file in inputs:
         both = path_exists(file) and path_exists(str(out))

@@ -14,8 +14,6 @@ import itertools
 import json
 import math
 import os
-import re
-import shlex
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -26,15 +24,25 @@ from typing import Any, NamedTuple, cast
 
 import jax
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from nstyle import runs
 from nstyle.batch import automatic
-from nstyle.config import PAIR_KEYS, PATH_KEYS, check_overrides, one_line_errors, quote, to_yaml
+from nstyle.config import (
+    PAIR_KEYS,
+    PATH_KEYS,
+    check_overrides,
+    one_line_errors,
+    quote,
+    read,
+    shell,
+    to_yaml,
+    told,
+    values_of,
+)
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.grouping import shared
@@ -80,6 +88,10 @@ class StoreSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """See Hydra's `Sweeper`."""
+        for override in config.hydra.overrides.hydra:
+            if override.startswith("hydra.sweep."):
+                key = override.partition("=")[0]
+                raise NstyleError(f"{key}: sweeps lie in runs_dir; write runs_dir=FOLDER")
         self._loader = hydra_context.config_loader
         self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -123,14 +135,15 @@ class StoreSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).endswith(".BasicLauncher")
 
     def _members(self, arguments: list[str]) -> list[Member]:
-        given = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
+        settings = dict(self._params) | dict(argument.split("=", 1) for argument in arguments)
         if self._config.threads is None and not self._in_this_process():
-            given.append("threads=1")  # workers share the cores
-        check_overrides(given, own_configs(self._config))
-        parser = OverridesParser.create(config_loader=self._loader)
+            settings["threads"] = "1"  # workers share the cores
+        own = own_configs(self._config)
+        given = read([f"{key}={value}" for key, value in settings.items()], own)
+        check_overrides(given, own)
         choices = {
-            override.get_key_element(): _values(override)
-            for override in parser.parse_overrides(given)
+            override.get_key_element(): values_of(override)
+            for override in OverridesParser.create().parse_overrides(given)
         }
         swept = {key for key, values in choices.items() if len(values) > 1}
         for key in sorted({"threads", "batch", *PAIR_KEYS} & swept):
@@ -164,7 +177,7 @@ class StoreSweeper(Sweeper):
 
         def composed(left_out: Sequence[str] = ()) -> dict[str, Any]:
             kept = [f"{key}={choices[key][0]}" for key in choices if key not in left_out]
-            return cast(dict[str, Any], OmegaConf.to_container(self._composed(kept)))
+            return cast(dict[str, Any], OmegaConf.to_container(self._composed(kept), resolve=True))
 
         values = composed()
         pairs = pairs_of(*(values[key] for key in PAIR_KEYS))
@@ -237,20 +250,34 @@ def _finished(members: Sequence[Member]) -> int:
 
 def register() -> None:
     """Puts the sweeper in the place of Hydra's basic one, which is what `-m` uses unless told."""
-    basic = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-    Plugins.instance().class_name_to_class[basic] = StoreSweeper
+    sweepers = Plugins.instance().class_name_to_class
+    sweepers["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = StoreSweeper
+    optuna = sweepers.get("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper")
+    if optuna is not None and not issubclass(optuna, _Checked):
+        sweepers[f"{optuna.__module__}.{optuna.__name__}"] = type("Search", (_Checked, optuna), {})
 
 
-def _values(override: Override) -> list[str]:
-    """Returns the values that an override stands for, in Hydra's grammar."""
-    if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
-    if not override.is_discrete_sweep():
-        raise NstyleError(
-            f"{override.key_or_group}: {override.input_line} is an interval to search in;"
-            " list values, or use a search: hydra/sweeper=optuna"
+class _Checked(Sweeper):
+    """A search that is refused where it could make nothing of what its runs return."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """See Hydra's `Sweeper`."""
+        given, count = config.hydra.sweeper.direction, len(config.objectives)
+        directions = list(given) if isinstance(given, ListConfig) else [given]
+        names = [getattr(direction, "name", direction) for direction in directions]
+        if len(names) != count or not {*names} <= {"minimize", "maximize"}:
+            fitting = ",".join(["minimize"] * count)
+            raise NstyleError(
+                f"hydra.sweeper.direction: {', '.join(map(str, names))} for the objectives"
+                f" {', '.join(config.objectives)}; write hydra.sweeper.direction=[{fitting}]"
+            )
+        if not config.scores:
+            raise NstyleError("scores: false, but a search goes by the scores in objectives")
+        super().setup(  # type: ignore[safe-super]
+            hydra_context=hydra_context, task_function=task_function, config=config
         )
-    return [str(value) for value in override.sweep_string_iterator()]
 
 
 def own_configs(config: DictConfig) -> Path | None:
@@ -271,11 +298,12 @@ def command_line(config: DictConfig, overrides: Sequence[str], *flags: str) -> s
     """
     own = own_configs(config)
     folder = ["--config-dir", str(own)] if own is not None else []
-    told = [override for override in overrides if not override.startswith("frozen=")]
+    settings = [told(override) for override in overrides if not override.startswith("frozen=")]
     if flags:
-        of_hydra = config.hydra.overrides.hydra
-        told += [override for override in of_hydra if not override.startswith("hydra.mode=")]
-    return shlex.join(["nstyle", *flags, *folder, *told])
+        of_hydra = OmegaConf.to_container(config.hydra.overrides.hydra)
+        assert isinstance(of_hydra, list)
+        settings += [override for override in of_hydra if not override.startswith("hydra.mode=")]
+    return shell(["nstyle", *flags, *folder, *settings])
 
 
 def plan_members(
@@ -292,7 +320,7 @@ def plan_members(
       NstyleError: naming the first run that is not possible.
     """
     plans: list[Plan] = []
-    settings = _settings(jobs, swept)
+    settings = _settings(jobs, swept, configs)
     for config in watched(configs, "checking"):
         try:
             plans.append(plan(config))
@@ -301,7 +329,7 @@ def plan_members(
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
     shared_layers = _shared_layers(configs, plans)
-    for job, told, config, planned, added in zip(
+    for job, own, config, planned, added in zip(
         jobs, settings, configs, plans, shared_layers, strict=True
     ):
         together = OmegaConf.merge(config, added)
@@ -312,7 +340,7 @@ def plan_members(
         members.append(
             Member(
                 (*kept, *extra),
-                told,
+                own,
                 together,
                 folder_of(together, final),
                 kind_of(final),
@@ -365,31 +393,44 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
     return added
 
 
-def _settings(jobs: Sequence[Sequence[str]], swept: set[str]) -> list[dict[str, str]]:
+def _settings(
+    jobs: Sequence[Sequence[str]], swept: set[str], configs: Sequence[DictConfig]
+) -> list[dict[str, str]]:
     """Returns for each run the values of the swept keys, numbers short.
 
     Files are told by their names, and with their folders where names alone do not tell them apart.
     """
 
-    def short(key: str, value: str) -> str:
-        if key in PATH_KEYS and value.startswith("["):
-            return re.sub(r"[^,\[\]]*/", "", value)
+    def files(value: Any, name: Callable[[str], str]) -> str:
+        if isinstance(value, ListConfig):
+            return f"[{','.join(files(one, name) for one in value)}]"
+        return "null" if value is None else name(value)
+
+    def briefly_and_in_full(key: str, value: str, config: DictConfig) -> tuple[str, str]:
         if key in PATH_KEYS:
-            return Path(value.strip("'\"")).name
+            return files(config[key], lambda file: Path(file).name), files(config[key], str)
         try:
-            return f"{float(value):g}"
+            return f"{float(value):g}", value
         except ValueError:
-            return value
+            return value, value
 
-    given = [dict(override.split("=", 1) for override in job) for job in jobs]
-    brief = {item: short(*item) for own in given for item in own.items() if item[0] in swept}
-    meanings = Counter((key, name) for (key, _), name in brief.items())
-
-    def told(key: str, value: str) -> str:
-        name = brief[key, value]
-        return value if key in PATH_KEYS and meanings[key, name] > 1 else name
-
-    return [{key: told(key, own[key]) for key in own if key in swept} for own in given]
+    found = [
+        {
+            key: briefly_and_in_full(key, value, config)
+            for key, _, value in (override.partition("=") for override in job)
+            if key in swept
+        }
+        for job, config in zip(jobs, configs, strict=True)
+    ]
+    names = {(key, *both) for own in found for key, both in own.items()}
+    meanings = Counter((key, brief) for key, brief, _ in names)
+    return [
+        {
+            key: full if key in PATH_KEYS and meanings[key, brief] > 1 else brief
+            for key, (brief, full) in own.items()
+        }
+        for own in found
+    ]
 
 
 def write_sweep(members: Sequence[Member], command: str, commands: Sequence[str]) -> Path:

@@ -24,7 +24,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from nstyle import __version__, data, images, models, runs
-from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, to_yaml
+from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, files, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
 from nstyle.files import user_path
@@ -143,6 +143,7 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
     places = spread(jax.local_devices(), training.batch_size)
     planned = plan(training, losses)
     out = user_path("out", training.out)
+    _check_encoded(out)
     model = out / models.FILE
     with runs.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
         _check_same(out / "settings.json", planned.settings)
@@ -155,6 +156,14 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
         params = jax.tree.map(np.asarray, state.params)
         models.write(model, models.Model(planned.recipe.architecture, params, card))
     return model
+
+
+def _check_encoded(out: Path) -> None:
+    """Refuses a folder whose name Orbax, which writes checkpoints, does not take."""
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise NstyleError(f"out: {out.absolute()}: checkpoints need a name in UTF-8") from error
 
 
 def _check_outside(training: DictConfig) -> None:
@@ -172,14 +181,13 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     Raises:
       NstyleError: one line that names what is wrong.
     """
-    files = OmegaConf.to_container(training)["style"]  # type: ignore[index, call-overload]
-    files = [files] if isinstance(files, str) else files or []
-    if not files and training.upscale is None:
+    paintings = [file for file in files(training, "style") if file]
+    if not paintings and training.upscale is None:
         raise NstyleError("style: no picture given; add style=FILE")
     architecture = Architecture(
         width=training.width,
         blocks=training.blocks,
-        styles=max(1, len(files)),
+        styles=max(1, len(paintings)),
         upsampling=training.upsampling,
         upscale=training.upscale,
         border=training.border,
@@ -192,7 +200,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
     square = (training.size, training.size, 3)
     check_size(structure, "size", square)
     read_at = style_size(losses.style_size, training.size, square)
-    styles = [Picture.of(images.load(file, read_at)) for file in files]
+    styles = [Picture.of(images.load(file, read_at)) for file in paintings]
     for picture in styles:
         check_size(structure, "style", picture.array.shape)
     pictures = data.pictures_of(training.images)
@@ -207,7 +215,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
         goal = goal._replace(references=found)
     named = [
         {"file": Path(file).name, "sha256": picture.digest}
-        for file, picture in zip(files, styles, strict=True)
+        for file, picture in zip(paintings, styles, strict=True)
     ]
     own = {key: training[key] for key in training if key not in (*_OUTPUT_KEYS, "style", "images")}
     kept = _loss_settings(losses)

@@ -164,6 +164,11 @@ def command(*arguments, folder, module="nstyle.cli"):
     )
 
 
+def replaced(settings, *others):
+    """Returns settings, `others` in the place of those of their names."""
+    return [*{setting.partition("=")[0]: setting for setting in (*settings, *others)}.values()]
+
+
 def values_in(events):
     """Returns what an event file of TensorBoard has, (step, value), in order."""
     import struct

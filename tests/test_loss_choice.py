@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import replaced
 
 from nstyle import job
 from nstyle.batch import minimize_batch, stacked
@@ -94,7 +95,7 @@ def test_options_reach_the_structure():
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arguments, line, nstyle_here, given):
-    status, _, err = nstyle_here(*given, "size=32", *arguments)
+    status, _, err = nstyle_here(*replaced([*given, "size=32"], *arguments))
     assert status != 0
     assert line in err and err.count("\n") == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command, values_in
+from conftest import command, replaced, values_in
 
 from nstyle import job
 from nstyle.config import config_dir
@@ -42,7 +42,8 @@ def pictures_of(folder):
 
 
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
-    sweep = ["-m", *given, *SMALL, "size=40", "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
+    small = replaced(SMALL, "size=40")
+    sweep = ["-m", *given, *small, "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
     for cached in (job._content_target, job._style_target, compile_steps):
         cached.cache_clear()
     status, out, err = nstyle_here(*sweep, "init=noise")
@@ -85,7 +86,7 @@ def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here
         (["experiment=poolings"], "did you mean 'pooling'"),
         (["experiment=pooling,init"], "one experiment at a time"),
     ):
-        status, out, err = nstyle_here("-m", *given, *SMALL, *wrong)
+        status, out, err = nstyle_here("-m", *given, *replaced(SMALL, *wrong))
         assert (status, out, len(err.splitlines())) == (2, "", 1), err
         assert word in err
     assert not list(tmp_path.glob("runs/*-*"))

@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from conftest import replaced
 
 from nstyle import images, session, sweep
 from nstyle.config import compose
@@ -206,7 +207,7 @@ def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path
 def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
     nstyle_here, given, tmp_path, monkeypatch
 ):
-    settings = ["-m", *given, *SWEEP, "seed=0,1,2", "batch=3", "steps=5"]
+    settings = ["-m", *given, *replaced(SWEEP, "steps=5"), "seed=0,1,2", "batch=3"]
     assert nstyle_here(*settings)[0] == 0
     (tmp_path / "runs").rename(tmp_path / "whole")
     add = session._Record.add
@@ -292,7 +293,7 @@ def planned(nstyle_here, given, monkeypatch):
 
     def arranged(*settings):
         seen.clear()
-        status, _, err = nstyle_here("-m", *given, *SWEEP, *settings)
+        status, _, err = nstyle_here("-m", *given, *replaced(SWEEP, *settings))
         assert status == 0, err
         return list(seen)
 

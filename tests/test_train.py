@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, values_in
+from conftest import command, replaced, values_in
 from safetensors.numpy import load_file
 
 from nstyle import data, images, models, runs, train
@@ -362,7 +362,7 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vg
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_path):
-    arguments = [f"style={pictures}/style.png", f"images={folder}", *SMALL, "steps=400"]
+    arguments = [f"style={pictures}/style.png", f"images={folder}", *replaced(SMALL, "steps=400")]
     checkpoints = tmp_path / "killed" / "checkpoints"
     killed = command(
         *arguments, "out=killed", "checkpoint_every=0.2", folder=tmp_path, module="nstyle.train"
@@ -411,7 +411,7 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
 )
 def test_train_refuses_in_one_line(arguments, message, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    given = [f"style={pictures}/style.png", "out=o", "size=32", *arguments]
+    given = replaced([f"style={pictures}/style.png", "out=o", "size=32"], *arguments)
     monkeypatch.setattr(sys, "argv", ["nstyle-train", *given])
     with pytest.raises(SystemExit) as exit_:
         train.main()
