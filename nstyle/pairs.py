@@ -2,14 +2,13 @@
 
 import csv
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import user_path
-from nstyle.sources import SUFFIXES
+from nstyle.sources import SUFFIXES, natural
 
 #: Photographs of the standard set, which come with scikit-image. The last is grey, as no sixth one
 #: in colour shows a scene: the others are stars, a retina and what a microscope sees.
@@ -163,10 +162,4 @@ def _pictures(key: str, name: str) -> list[str]:
     found = [path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not found:
         raise NstyleError(f"{key}: the folder {name!r} has no pictures ({', '.join(SUFFIXES)})")
-    return [str(path) for path in sorted(found, key=_natural)]
-
-
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Returns a key that sorts as people count: `2.jpg` before `10.jpg`."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [int(part) if part.isdecimal() else part for part in parts], path.name
+    return [str(path) for path in sorted(sorted(found), key=lambda path: natural(path.name))]

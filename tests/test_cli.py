@@ -103,7 +103,7 @@ def test_file_names_with_any_characters(nstyle_here, pictures, tmp_path):
 
 @pytest.mark.parametrize("init", ["content", "style", "noise", "mixture", "file"])
 def test_every_start(nstyle_here, given, pictures, init):
-    start = str(pictures / "style.png") if init == "file" else init
+    start = str(pictures / "content.png") if init == "file" else init
     assert nstyle_here(*given, *SMALL, "steps=1", f"init={start}")[0] == 0
 
 
