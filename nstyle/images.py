@@ -69,7 +69,7 @@ _DAMAGED = (
 )
 
 #: Pixels that are converted at a time.
-_STRIP_PIXELS = 2**20
+_STRIP_PIXELS = 2**18
 
 #: Pillow's modes of colours, by the spaces of profiles.
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}

@@ -190,7 +190,7 @@ def test_palettes(form, profile, transparency, tmp_path, random):
     np.testing.assert_allclose(images.load(tmp_path / "a"), twin[np.asarray(image)], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", ["cmyk", "ycbcr", "16-bit ppm", "12-bit tiff", "two bits"])
+@pytest.mark.parametrize("kind", ["cmyk", "16-bit ppm", "12-bit tiff", "two bits"])
 def test_rarer_kinds(kind, tmp_path, random):
     small = Image.fromarray(random.integers(40, 216, (2, 3, 3), np.uint8))
     rgb = np.asarray(small.resize((8, 6), Image.Resampling.BICUBIC))
@@ -199,10 +199,6 @@ def test_rarer_kinds(kind, tmp_path, random):
         case "cmyk":
             image = Image.fromarray(255 - np.dstack([rgb, np.full((6, 8), 255, np.uint8)]), "CMYK")
             image.save(path, "TIFF")
-        case "ycbcr":
-            image = Image.fromarray(rgb).convert("YCbCr")
-            image.save(path, "TIFF")
-            twin = np.asarray(image.convert("RGB"))
         case "two bits":
             Image.fromarray(rgb[..., 0] > 128).save(path, "TIFF")
             twin = 255 * (rgb[..., :1] > 128)
@@ -299,4 +295,4 @@ def test_a_large_picture_takes_four_bytes_a_channel_beside_the_result(mode, tmp_
     before = peak()
     result = images.load(tmp_path / "a.png")
     beside = peak() - before - result.nbytes
-    assert beside < 4 * 3 * width * height + 2**24
+    assert beside < 4 * 3 * width * height + 2**23

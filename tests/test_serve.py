@@ -572,6 +572,7 @@ def test_a_run_is_watched_found_again_and_stopped(served, visitor):
 @pytest.mark.slow
 def test_a_preview_and_what_cannot_be_painted(served, visitor, tmp_path, pictures):
     page = visitor(expected=["status of 422"])
+    assert ".jpg,.jpeg" in page.locator("#photograph").get_attribute("accept")
     page.get_by_label("b", exact=True).fill("0.5")
     page.get_by_role("button", name="Paint", exact=True).click()
     page.get_by_text(re.compile("Painted by both, 48 . 36 px.")).wait_for()
