@@ -4,7 +4,7 @@ import functools
 import itertools
 import json
 import sys
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from nstyle.files import user_path, write_atomic
 from nstyle.models import Model
 from nstyle.progress import LONG, watched
 from nstyle.session import keep_compiled
-from nstyle.sources import SUFFIXES, folder
+from nstyle.sources import SUFFIXES, folder, natural
 
 HELP = """\
 nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
@@ -32,7 +32,8 @@ nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
     nstyle-apply MODEL pictures... out=FOLDER
 
   MODEL      the folder of a training, or its model.safetensors
-  pictures   files and folders, painted in the order of their names; subfolders stay subfolders
+  pictures   files and folders, painted in the order of their names, 2 before 10; subfolders stay
+             subfolders
   size=null  long side of the results in pixels; null: as the pictures are (larger by the factor
              of a model that makes them larger, which has no size, mixture or steady)
   mixture=[0.3,0.7]   share of every style, where the model has several
@@ -150,7 +151,8 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
       The files written; a picture in a folder that cannot be read is passed over with a note.
 
     Raises:
-      NstyleError: one line that names what is wrong.
+      NstyleError: one line that names what is wrong; of files that were named and cannot be read,
+        after all others are painted.
     """
     if config.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
@@ -159,20 +161,30 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     out = user_path("out", config.out)
     if out.is_file() or out.suffix.lower() in SUFFIXES:
         raise NstyleError(f"out: {out} is no folder, which out has to be")
-    targets = _targets([user_path("pictures", path) for path in paths], out, suffix)
+    named = [user_path("pictures", path) for path in paths]
+    targets = _targets(named, out, suffix)
     mixture = mixture_of(model, config.mixture)
     told = {"styles": model.card.get("styles"), "mixture": mixture.tolist()}
     if model.architecture.upscale:
         told = {"upscale": model.architecture.upscale}
     metadata = json.dumps({"nstyle": __version__} | told)
     written: list[Path] = []
+    failures: list[str] = []
+
+    def passed_over(source: Path, error: NstyleError) -> None:
+        if source in named:
+            failures.append(str(error))
+        else:
+            _note(f"passed over: {error}")
+
     before: tuple[np.ndarray, np.ndarray] | None = None
     # One bar at a time: of the pictures where they are many, else of the layers of a large one.
     watch = iter if len(targets) >= LONG else functools.partial(watched, what="painting")
     factor = model.architecture.upscale or 1
-    for group in _together(_photographs(targets, config, factor), config.batch):
-        photographs = [photograph for _, photograph in group]
-        paintings = painted_pictures(model, photographs, mixture, config.tile, watch)
+    photographs = _photographs(targets, config, factor, passed_over)
+    for group in _together(photographs, config.batch):
+        together = [photograph for _, photograph in group]
+        paintings = painted_pictures(model, together, mixture, config.tile, watch)
         for (target, photograph), painted in zip(group, paintings, strict=True):
             if config.steady and before is not None and before[0].shape == photograph.shape:
                 painted = steadied(painted, photograph, *before, config.steady)
@@ -180,49 +192,77 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
             images.save(target, painted, metadata)
             print(target, flush=True)
             written.append(target)
-    if not written:
-        raise NstyleError("pictures: none could be read")
+    if failures or not written:
+        raise NstyleError("; ".join(failures) or "pictures: none could be read")
     return written
 
 
+def _note(line: str) -> None:
+    print(f"nstyle-apply: note: {line}", file=sys.stderr)
+
+
 def _targets(paths: Sequence[Path], out: Path, suffix: str) -> dict[Path, Path]:
-    """Returns the picture from which each file is painted, in order."""
+    """Returns the picture from which each file is painted, in the order of the pictures' names."""
     if not paths:
         raise NstyleError("pictures: none given")
-    targets: dict[Path, Path] = {}
+    sources: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         for source, name in _pictures(path, out):
-            target = (out / name).with_suffix(suffix)
-            if target in targets:
-                raise NstyleError(
-                    f"out: {targets[target]} and {source} would both be written to {target}"
-                )
-            if target.exists() and source.exists() and target.samefile(source):
-                raise NstyleError(f"out: {target} is one of the pictures; choose another folder")
-            targets[target] = source
+            sources[(out / name).with_suffix(suffix)].append(source)
+    targets: dict[Path, Path] = {}
+    for target, found in sources.items():
+        # Beside a picture, the file painted from it by this command earlier is none.
+        source, *others = [own for own in found if not _is_result(own, target)] or found
+        if others:
+            raise NstyleError(f"out: {source} and {others[0]} would both be written to {target}")
+        if _same(source, target):
+            raise NstyleError(f"out: {target} is one of the pictures; choose another folder")
+        targets[target] = source
     if not targets:
         raise NstyleError(f"pictures: none in {', '.join(map(str, paths))}")
-    return targets
+    return dict(sorted(targets.items(), key=lambda item: natural(item[1].as_posix())))
+
+
+def _same(source: Path, target: Path) -> bool:
+    return source.exists() and target.exists() and source.samefile(target)
+
+
+def _is_result(source: Path, target: Path) -> bool:
+    """Says whether a picture is the file to be written, as this command wrote it; no run did."""
+    return _same(source, target) and images.read_metadata(source).startswith('{"nstyle": ')
 
 
 def _pictures(path: Path, out: Path) -> list[tuple[Path, str]]:
     """Returns a file, or a folder's pictures, each with its name in the folder of the results.
 
-    Where that folder lies in the one given, it holds what an earlier command painted.
+    Where that folder lies in the one given, it holds what an earlier command painted. Files of
+    other types are noted.
     """
     if not path.is_dir():
         return [(path, path.name)]
     root, results = path.resolve(), out.resolve()
-    names = list(folder(path).sizes)
-    if root in results.parents:
-        names = [name for name in names if results not in (root / name).parents]
-    return [(path / name, name) for name in names]
+    names = folder(path).sizes
+    others = Counter(
+        file.suffix.lower() or file.name
+        for file in path.rglob("[!.]*")
+        if file.is_file() and file.relative_to(path).as_posix() not in names
+    )
+    if others:
+        counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        _note(f"passed over in {path}: {counted} (painted are {', '.join(images.READ)})")
+    inside = root in results.parents
+    return [
+        (path / name, name) for name in names if not (inside and results in (root / name).parents)
+    ]
 
 
 def _photographs(
-    targets: Mapping[Path, Path], config: ApplyConfig, factor: int
+    targets: Mapping[Path, Path],
+    config: ApplyConfig,
+    factor: int,
+    passed_over: Callable[[Path, NstyleError], None],
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yields what each file is painted from; notes which pictures cannot be read."""
+    """Yields what each file is painted from; tells which pictures cannot be read."""
 
     def read(target: Path) -> np.ndarray:
         name = str(targets[target])
@@ -235,9 +275,7 @@ def _photographs(
         try:
             photograph = reading.result()
         except NstyleError as error:
-            if len(targets) == 1:
-                raise
-            print(f"nstyle-apply: note: passed over: {error}", file=sys.stderr)
+            passed_over(targets[target], error)
         else:
             yield target, photograph
 

@@ -6,6 +6,7 @@ style pictures that their labels give it (guided Gram matrices: Gatys et al. 201
 section 4). All of this is NumPy, done once before a run.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from nstyle.layers import windows
 #: Most colours of a label picture; more are a photograph, or the blur of a JPEG.
 MOST_REGIONS = 16
 
+#: Steps of a channel, of 255, to which colours of two label pictures are the same: those of a wide
+#: profile, in 8 bits, do not become those of sRGB more exactly.
+_SAME = 8
+
 #: What a region covers of each pixel, from 0 to 1.
 Coverage = Float[np.ndarray, "h w"]
 
@@ -31,7 +36,7 @@ class Labels:
     """A label picture, known by the hash of its values.
 
     Attributes:
-      colours: of its regions, as `#rrggbb`, ascending.
+      colours: of its regions, as `#rrggbb`.
       digest: of the picture.
       numbers: of the region of every pixel.
     """
@@ -65,6 +70,19 @@ class Labels:
     def plain(cls, colour: str) -> Self:
         """Returns the labels of a picture that is all of one colour, `#rrggbb`."""
         return cls((colour,), colour, np.zeros((1, 1), np.uint8))
+
+    def named_as(self, other: Self) -> Self:
+        """Returns these labels with another picture's colours where theirs are the same."""
+        own, others = (
+            np.array([tuple(bytes.fromhex(colour[1:])) for colour in labels.colours], int)
+            for labels in (self, other)
+        )
+        colours = list(self.colours)
+        for number, steps in enumerate(np.abs(own[:, None] - others).max(axis=2)):
+            same = other.colours[steps.argmin()]
+            if steps.min() <= _SAME and same not in colours:
+                colours[number] = same
+        return dataclasses.replace(self, colours=tuple(colours))
 
     @property
     def areas(self) -> tuple[float, ...]:

@@ -9,9 +9,10 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import (
@@ -23,6 +24,7 @@ from PIL import (
     ImageFont,
     ImageOps,
     PngImagePlugin,
+    TiffImagePlugin,
     UnidentifiedImageError,
 )
 
@@ -30,7 +32,8 @@ from nstyle.errors import NstyleError, check_choice
 from nstyle.files import write_atomic
 
 #: More pixels than this are refused before they are decoded: a small file can claim a huge picture.
-MAX_PIXELS = 150_000_000
+#: Fewer are too many where somebody unknown sent it.
+MAX_PIXELS, MAX_RECEIVED_PIXELS = 150_000_000, 60_000_000
 
 #: Longest side of a JPEG file that libjpeg writes.
 MAX_JPEG_SIDE = 65_500
@@ -40,10 +43,59 @@ SIDES = ("long", "short", "width", "height")
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 
-#: Formats, by Pillow's names, of pictures from people unknown: no reader among them runs programs.
-RECEIVED = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")
+#: Formats that are read, by Pillow's names, and how their files' names end. No reader among them
+#: runs programs, as that of EPS does, or passes over colour profiles, as that of JPEG 2000 does.
+READ = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "AVIF": (".avif",),
+    "PPM": (".ppm", ".pgm", ".pbm"),
+}
 
-_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+#: What Pillow's readers raise of damaged files, beside `OSError`.
+_DAMAGED = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+#: Pixels that are converted at a time.
+_STRIP_PIXELS = 2**18
+
+#: Pillow's modes of colours, by the spaces of profiles.
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+
+#: Modes that are not read: nothing says which number is white, or Pillow does not convert them.
+_NOT_READ = {"F": "floating-point", "I": "signed or 32-bit", "LAB": "CIELAB"}
+
+
+class Header(NamedTuple):
+    """What a picture's file says of it before its pixels are decoded.
+
+    Attributes:
+      shape: (height, width, 3) as it is read, turned upright.
+      mode: of its pixels, Pillow's name.
+      depth: bits of a channel.
+      orientation: EXIF's, from 1 to 8; 1 where there is none or none of these.
+      profile: the embedded colour profile; empty where there is none.
+      frames: how many pictures are in it.
+    """
+
+    shape: tuple[int, int, int]
+    mode: str
+    depth: int
+    orientation: int
+    profile: bytes
+    frames: int
 
 
 def parse_size(size: int | str) -> int | tuple[int, int]:
@@ -65,11 +117,10 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
     """Reads a picture and scales it with a Lanczos filter.
 
     Orientation is taken from EXIF, colours are converted to sRGB by the embedded profile, 16-bit
-    values are scaled, palettes, greyscale and CMYK become RGB, transparent parts show white. Of a
-    file with several pages the first is read.
+    values are scaled, palettes, greyscale and CMYK become RGB, transparent parts show white.
 
     Args:
-      path: PNG, JPEG, TIFF, WebP, GIF, BMP or what else Pillow reads.
+      path: of a format in `READ`.
       size: one side in pixels, or `"WIDTHxHEIGHT"`; None leaves the picture as it is.
       side: which side a single number means, one of `SIDES`.
 
@@ -77,20 +128,25 @@ def load(path: str | Path, size: int | str | None = None, side: str = "long") ->
       A float32 array (height, width, 3) in [0, 1].
 
     Raises:
-      NstyleError: the file is missing, empty, truncated, not a picture, or too large.
+      NstyleError: the file is missing, empty, truncated, not such a picture, an animation, too
+        large, or of pixels that cannot be read.
     """
-    try:
-        path = Path(path).expanduser()
-        with path.open("rb") as file:
-            return decode(file, str(path), size, side)
-    except RuntimeError as error:  # the home of nobody
-        raise NstyleError(f"picture: {path}: {error}") from error
-    except OSError as error:
-        raise NstyleError(f"picture: {path}: {error.strerror}") from error
+    with _file(path) as file:
+        return decode(file, str(path), size, side)
+
+
+def header(path: str | Path) -> Header:
+    """Returns what a picture's file says of it.
+
+    Raises:
+      NstyleError: the file is missing, empty, not a picture, or too large.
+    """
+    with _file(path) as file, _opened(file, str(path), MAX_PIXELS) as image:
+        return _header(image)
 
 
 def received(file: BinaryIO, name: str, longest: int) -> np.ndarray:
-    """Reads a picture that somebody sent, as `load` does, of a format in `RECEIVED` alone.
+    """Reads a picture that somebody sent, as `load` does, but of fewer pixels.
 
     Args:
       file: open at its beginning.
@@ -101,9 +157,9 @@ def received(file: BinaryIO, name: str, longest: int) -> np.ndarray:
       A float32 array (height, width, 3) in [0, 1].
 
     Raises:
-      NstyleError: it is empty, truncated, not such a picture, or too large.
+      NstyleError: see `load`.
     """
-    picture = _decoded(file, name, RECEIVED)
+    picture = _decoded(file, name, MAX_RECEIVED_PIXELS)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return to_float(picture)
 
@@ -123,14 +179,26 @@ def decode(
       A float32 array (height, width, 3) in [0, 1].
 
     Raises:
-      NstyleError: it is empty, truncated, not a picture, or too large.
+      NstyleError: see `load`.
     """
-    rgb = _decoded(file, name)
+    rgb = _decoded(file, name, MAX_PIXELS)
     return to_float(rgb if size is None else _resized(rgb, size, side, name))
 
 
-def _decoded(file: BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Returns a picture as 8-bit RGB in sRGB; None for all formats that Pillow reads."""
+@contextmanager
+def _file(path: str | Path) -> Iterator[BinaryIO]:
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            yield file
+    except RuntimeError as error:  # the home of nobody
+        raise NstyleError(f"picture: {path}: {error}") from error
+    except OSError as error:
+        raise NstyleError(f"picture: {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(file: BinaryIO, name: str, most: int) -> Iterator[Image.Image]:
+    """Opens a picture of so many pixels at most; what is wrong with it is told in one line."""
     try:
         if not file.read(1):
             raise NstyleError(f"picture: {name} is empty")
@@ -139,19 +207,80 @@ def _decoded(file: BinaryIO, name: str, formats: tuple[str, ...] | None = None) 
             # Pillow warns far below our limit, and refuses at twice its own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            with Image.open(file, formats=formats) as opened:
-                _check_pixels(name, *opened.size)
-                return _to_srgb(opened)
+            with Image.open(file, formats=tuple(READ)) as image:
+                if image.width * image.height > most:
+                    raise NstyleError(
+                        f"picture: {name} has {image.width} x {image.height} pixels, more than"
+                        f" {most:,}"
+                    )
+                yield image
     except Image.DecompressionBombError as error:
         raise NstyleError(f"picture: {name} is too large: {error}") from error
     except UnidentifiedImageError as error:
-        allowed = f" (allowed: {', '.join(formats)})" if formats else ""
-        raise NstyleError(f"picture: {name} is not a picture that can be read{allowed}") from error
+        raise NstyleError(
+            f"picture: {name} is not a picture that can be read (allowed: {', '.join(READ)})"
+        ) from error
     except OSError as error:
         reason = error.strerror or f"damaged or truncated ({error})"
         raise NstyleError(f"picture: {name}: {reason}") from error
-    except (SyntaxError, ValueError, struct.error, EOFError) as error:
+    except _DAMAGED as error:
         raise NstyleError(f"picture: {name}: damaged ({error})") from error
+
+
+def _header(image: Image.Image) -> Header:
+    """Returns what is known of a picture that is open and not decoded."""
+    depth = {"1": 1, "I": 16, "I;16": 16, "I;16B": 16, "F": 32}.get(image.mode, 8)
+    if bits := _tag(image, TiffImagePlugin.BITSPERSAMPLE):
+        depth = bits[0]
+    elif isinstance(image, PngImagePlugin.PngImageFile):
+        named = re.search(r";(\d+)", str(image.tile))
+        depth = int(named[1]) if named else depth
+    # A PNG file may say at its end how it is turned: Pillow then decodes it.
+    told = image.getexif().get(ExifTags.Base.Orientation)
+    orientation = next((number for number in range(1, 9) if number == told), 1)
+    width, height = image.size
+    # Of a TIFF file with such a tag Pillow has turned the size.
+    if orientation >= 5 and _tag(image, ExifTags.Base.Orientation) is None:
+        width, height = height, width
+    # The further pictures of a phone's or camera's MPO are previews, or another eye's.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    profile = image.info.get("icc_profile") or b""
+    return Header((height, width, 3), image.mode, depth, orientation, profile, frames)
+
+
+def _tag(image: Image.Image, tag: int) -> Any:
+    """Returns what a TIFF file says under a tag; None where it says nothing, or is another file."""
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
+def _decoded(file: BinaryIO, name: str, most: int) -> Image.Image:
+    """Returns a picture of so many pixels at most as 8-bit RGB in sRGB."""
+    with _opened(file, name, most) as image:
+        header = _header(image)
+        _check_readable(image, header, name)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_srgb(image, header)
+
+
+def _check_readable(image: Image.Image, header: Header, name: str) -> None:
+    """Refuses what has several pictures, or pixels that would not be read right."""
+    if header.frames > 1:
+        raise NstyleError(
+            f"picture: {name} has {header.frames} frames or pages (save the one that is meant as a"
+            " file of its own)"
+        )
+    sixteen = header.mode == "I" and image.format == "PPM"
+    if header.mode in _NOT_READ and not sixteen:
+        raise NstyleError(
+            f"picture: {name}: {_NOT_READ[header.mode]} pixels cannot be read (save it in RGB or"
+            " grey, in 8 or 16 bits)"
+        )
+    if header.mode == "RGB" and header.depth > 8 and "transparency" in image.info:
+        raise NstyleError(
+            f"picture: {name}: a transparent colour of {header.depth} bits cannot be told from its"
+            " neighbours (save it with an alpha channel)"
+        )
 
 
 def scaled_size(width: int, height: int, size: int | str, side: str = "long") -> tuple[int, int]:
@@ -260,13 +389,6 @@ def drawn(outlines: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def dimensions(path: str | Path) -> tuple[int, int]:
-    """Returns the height and width of a picture as it is read, from the head of its file."""
-    with Image.open(Path(path).expanduser()) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return image.size if turned else (image.height, image.width)
-
-
 def colour(text: str) -> str | None:
     """Returns a colour such as `red` or `#F00` as `#rrggbb`; None where it is none."""
     try:
@@ -277,7 +399,9 @@ def colour(text: str) -> str | None:
 
 def to_float(image: Image.Image) -> np.ndarray:
     """Returns an RGB Pillow image as float32 (height, width, 3) in [0, 1]."""
-    return np.asarray(image, np.float32) / np.float32(255)
+    values = np.array(image, np.float32)
+    values /= np.float32(255)
+    return values
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:
@@ -344,8 +468,12 @@ def data_uri(image: np.ndarray, longest: int, quality: int = 85) -> str:
 
 
 def read_metadata(path: str | Path) -> str:
-    """Returns the text that `save` embedded in a picture, or the empty string."""
-    with Image.open(path) as image:
+    """Returns the text that `save` embedded in a picture, or the empty string.
+
+    Raises:
+      NstyleError: see `header`.
+    """
+    with _file(path) as file, _opened(file, str(path), MAX_PIXELS) as image:
         if "nstyle" in image.info:
             return str(image.info["nstyle"])
         return str(image.getexif().get(ExifTags.Base.ImageDescription, ""))
@@ -360,52 +488,73 @@ def check_format(path: Path) -> str:
     return check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
 
 
-def _check_pixels(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise NstyleError(
-            f"picture: {name} has {width} x {height} pixels, more than {MAX_PIXELS:,}"
-        )
+def _to_srgb(image: Image.Image, header: Header) -> Image.Image:
+    """Returns a picture as 8-bit RGB in sRGB on white; by strips, so that no copy is held."""
+    convert = _converter(image.mode, header.profile)
+    key = image.info.get("transparency")
+    if image.mode == "L" and key is not None:  # Pillow leaves it as it is in 2 and 4 bits
+        image.info["transparency"] = key * (255 // (2**header.depth - 1))
+    levels = _levels(image, header.depth) if image.mode.startswith("I") else None
+    result = Image.new("RGB", image.size, "white")
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        alpha = None
+        if levels is not None:
+            values = np.asarray(strip)
+            strip = Image.fromarray(levels[values])
+            alpha = None if key is None else Image.fromarray(values != key)
+        elif strip.has_transparency_data:
+            alpha = strip.convert("RGBA").getchannel("A")
+        result.paste(convert(strip), (0, top), alpha)
+    return result
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image, np.float64) / 65535
-        profile = None
-        image = Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
-    else:
-        if image.mode == "F":
-            raise NstyleError("picture: floating-point pixels have no fixed range; save it as PNG")
-        profile = image.info.get("icc_profile")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        opaque = _by_profile(image.convert("RGB"), profile)
-        white = Image.new("RGB", image.size, "white")
-        return Image.composite(opaque, white, alpha)
-    return _by_profile(image, profile)
+def _levels(image: Image.Image, depth: int) -> np.ndarray:
+    """Returns what each value of a picture of 9 to 16 bits is in 8 bits, uint8."""
+    levels = np.round(np.linspace(0, 255, 2**depth)).astype(np.uint8)
+    # That white is zero Pillow minds up to 8 bits alone.
+    inverted = _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return levels[::-1] if inverted else levels
 
 
-def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts to sRGB; a profile that is broken or of another colour space is passed over."""
-    if image.mode == "P":
-        image = image.convert("RGB")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    return image.convert("RGB")
+def _converter(mode: str, profile: bytes) -> Callable[[Image.Image], Image.Image]:
+    """Returns what makes a picture of a mode, its transparency aside, RGB in sRGB.
+
+    A grey profile is a tone curve, that of each channel of a picture in colour. A profile that is
+    broken or of another colour space is passed over.
+    """
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = _MODES[source.profile.xcolor_space.strip()]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), space, "RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError):
+        space = ""
+
+    def by_profile(image: Image.Image) -> Image.Image:
+        converted = ImageCms.applyTransform(image.convert(space), transform)
+        assert converted is not None, "it is not converted in place"
+        return converted
+
+    def by_channel(image: Image.Image) -> Image.Image:
+        channels = image.convert("RGB").split()
+        return Image.merge("RGB", [by_profile(channel).getchannel(0) for channel in channels])
+
+    grey = Image.getmodebase(mode) == "L"
+    own = "L" if grey else "CMYK" if mode == "CMYK" else "RGB"
+    if space == own or (own, space) == ("L", "RGB"):
+        return by_profile
+    if (own, space) == ("RGB", "L"):
+        return by_channel
+    return lambda image: image.convert("RGB")
 
 
 def _resized(image: Image.Image, size: int | str, side: str, name: str) -> Image.Image:
     width, height = scaled_size(*image.size, size, side)
-    _check_pixels(name, width, height)
+    if width * height > MAX_PIXELS:
+        raise NstyleError(
+            f"size: {size} makes {name} {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        )
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 

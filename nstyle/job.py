@@ -284,6 +284,8 @@ def stylize(
         if given is None:
             continue
         several = list(given) if isinstance(given, list | tuple) else [given]
+        if name == "content" and len(several) != 1:
+            raise NstyleError(f"content: one picture, not {len(several)} (call stylize for each)")
         if all(isinstance(picture, str | Path) for picture in several):
             files = [str(picture) for picture in several]
             settings[name] = files if len(files) > 1 else files[0]
@@ -387,7 +389,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     )
     solver = _solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, [style.shape for style in styles], guide, solver)
-    initial = _initial(config, structure, sizes[0].shape, content, recoloured)
+    initial = _initial(config, structure, sizes, content, recoloured)
     check_size(structure, "init", initial.shape)
     return Plan(
         structure,
@@ -975,8 +977,9 @@ def _guide(
             " whole picture)"
         )
     like = _own_shapes(config, given, "content") or [shape]
+    content = _labels("content_mask", config.content_mask, like[0])
     styles = [
-        None if mask is None else _labels("style_mask", mask, own)
+        None if mask is None else _labels("style_mask", mask, own).named_as(content)
         for mask, own in zip(masks, _own_shapes(config, given, "style"), strict=True)
     ]
     if config.style_rotation and any(labels and labels.numbers.size > 1 for labels in styles):
@@ -984,7 +987,6 @@ def _guide(
             f"style_rotation: {config.style_rotation:g} degrees turn the style picture, but not its"
             " style_mask (turn both files instead)"
         )
-    content = _labels("content_mask", config.content_mask, like[0])
     return Guide(content, tuple(styles), config.mask_softness)
 
 
@@ -1013,32 +1015,36 @@ def _content_map(config: DictConfig, given: Given) -> Picture | None:
 
 def _plane(name: str, path: str, like: tuple[int, ...]) -> np.ndarray:
     """Returns a picture that lies on another one, whose shape it must have up to its scale."""
-    picture = _file(path, None, "long", _stamp(path))
-    (height, width), (own_height, own_width) = like[:2], picture.shape[:2]
+    _check_proportions(name, path, like)
+    return _file(path, None, "long", _stamp(path))
+
+
+def _check_proportions(name: str, path: str, like: tuple[int, ...]) -> None:
+    (height, width), (own_height, own_width) = like[:2], images.header(path).shape[:2]
     # Half a pixel either way, of whichever is coarser.
     if abs(height * own_width - width * own_height) > max(height, width, own_height, own_width):
         raise NstyleError(
             f"{name}: {path} is {own_width} x {own_height} pixels, not of the proportions of the"
             f" picture that it is for, {width} x {height}"
         )
-    return picture
 
 
 def _own_shapes(config: DictConfig, given: Given, name: str) -> list[tuple[int, ...]]:
     """Returns the shapes of pictures as they were given, before they are scaled."""
     if name in given:
         return [picture.shape for picture in _given(given, name)]
-    return [images.dimensions(file) for file in files(config, name) if file]
+    return [images.header(file).shape for file in files(config, name) if file]
 
 
 def _initial(
     config: DictConfig,
     structure: Structure,
-    shape: tuple[int, ...],
+    sizes: Sequence[Size],
     content: np.ndarray | None,
     styles: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Returns the first picture, on the scale from 0 to 1."""
+    shape = sizes[0].shape
     height, width = shape[:2]
     settings = Noise(**config.noise)  # checked even where it is not used
 
@@ -1059,6 +1065,7 @@ def _initial(
         case "style":
             return _scaled(styles[0], shape)
         case file if Path(file).expanduser().is_file():
+            _check_proportions("init", file, sizes[-1].shape)
             return _file(file, f"{width}x{height}", "long", _stamp(file))
     raise NstyleError(
         f"init: {config.init!r} is neither a picture's file nor a name{nearest(config.init, INITS)}"

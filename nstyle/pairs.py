@@ -2,14 +2,13 @@
 
 import csv
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import user_path
-from nstyle.sources import SUFFIXES
+from nstyle.sources import SUFFIXES, natural
 
 #: Photographs of the standard set, which come with scikit-image. The last is grey, as no sixth one
 #: in colour shows a scene: the others are stars, a retina and what a microscope sees.
@@ -169,9 +168,4 @@ def pictures_among(paths: Iterable[Path]) -> list[str]:
     """Returns the files of pictures, hidden ones aside, in order: `2.jpg` before `10.jpg`."""
     seen = (path for path in paths if not path.name.startswith("."))
     found = [path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return [str(path) for path in sorted(found, key=_natural)]
-
-
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    parts = re.split(r"(\d+)", str(path).lower())
-    return [int(part) if part.isdecimal() else part for part in parts], str(path)
+    return [str(path) for path in sorted(sorted(found), key=lambda path: natural(str(path)))]

@@ -37,6 +37,7 @@ from nstyle.models import Model
 from nstyle.pages import as_json, filled
 from nstyle.pairs import paintings
 from nstyle.serve_jobs import Job, Jobs, QueueFullError, Settings, Stage, Start, start_nstyle
+from nstyle.sources import SUFFIXES
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -170,6 +171,7 @@ class _Site:
         """Returns what the page lets its visitors choose from."""
         return {
             "limits": self._limits._asdict() | {"least_size": _LEAST_SIZE},
+            "suffixes": SUFFIXES,
             "recipes": self._recipes,
             "styles": [
                 {"name": name, "uri": images.data_uri(images.load(path), _THUMBNAIL)}

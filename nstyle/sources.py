@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import re
 import tarfile
 import threading
 import zipfile
@@ -12,9 +13,10 @@ from typing import BinaryIO, NamedTuple
 
 from nstyle.errors import NstyleError
 from nstyle.files import user_path
+from nstyle.images import READ
 
 #: File types that count as pictures.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+SUFFIXES = tuple(suffix for suffixes in READ.values() for suffix in suffixes)
 
 #: What reading a damaged archive raises, or one of a kind that Python does not read.
 _DAMAGED = (
@@ -84,6 +86,14 @@ def folder(root: Path) -> Source:
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     sizes = {name: (root / name).stat().st_size for name in _pictures(names)}
     return Source(f"the folder {root.name!r}", sizes, lambda name: (root / name).open("rb"))
+
+
+def natural(name: str) -> list[list[str | int]]:
+    """Returns a key that sorts names as people count: `2.jpg` before `10.jpg`."""
+    return [
+        [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", folder)]
+        for folder in name.lower().split("/")
+    ]
 
 
 def _zip(path: Path) -> Source:

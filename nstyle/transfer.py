@@ -4,6 +4,7 @@ Everything here works on arrays; `job` puts files and configs around it.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -137,10 +138,12 @@ def prepare(
 
 def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
     """Raises NstyleError where a picture is too small for the deepest layer of `structure`."""
-    if min(shape[:2]) < structure.minimum_size:
+    least, short = structure.minimum_size, min(shape[:2])
+    if short < least:
+        enough = math.ceil(max(shape[:2]) * least / (short - 0.5))  # sides are rounded
         raise NstyleError(
             f"{name}: {shape[1]} x {shape[0]} pixels are too few for the deepest layer"
-            f" (at least {structure.minimum_size} x {structure.minimum_size})"
+            f" (at least {least} x {least}; a long side of {enough} would do)"
         )
 
 

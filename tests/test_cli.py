@@ -93,7 +93,7 @@ def decoded(content):
 
 @pytest.mark.parametrize("init", ["content", "style", "noise", "mixture", "file"])
 def test_every_start(nstyle_here, given, pictures, init):
-    start = str(pictures / "style.png") if init == "file" else init
+    start = str(pictures / "content.png") if init == "file" else init
     assert nstyle_here(*given, "size=32", "steps=1", f"init={start}")[0] == 0
 
 

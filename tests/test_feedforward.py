@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -305,6 +306,60 @@ def test_what_an_earlier_command_painted_is_not_painted_again(
         assert (status, told) == (0, f"{out / 'a.png'}\n")
 
 
+def test_a_folder_may_be_painted_into_itself_again_and_again(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    photos = tmp_path / "photos"
+    for name in ("a", "b/c"):
+        images.save(photos / f"{name}.jpg", random.random((12, 12, 3)))
+    for _ in range(2):
+        status, told, noted = applied(
+            monkeypatch, capsys, tmp_path / "model", photos, f"out={photos}"
+        )
+        assert (status, noted) == (0, "")
+        assert told.split() == [str(photos / "a.png"), str(photos / "b/c.png")]
+    images.save(photos / "a.png", random.random((12, 12, 3)))  # the user's own
+    status, _, noted = applied(monkeypatch, capsys, tmp_path / "model", photos, f"out={photos}")
+    assert (status, noted.count("\n")) == (2, 1)
+    assert "would both be written to" in noted
+
+
+def test_frames_are_painted_in_the_order_of_their_numbers(
+    model, tmp_path, random, monkeypatch, capsys
+):
+    """From a folder, and as a shell writes out `*`."""
+    frames = tmp_path / "frames"
+    for number in (1, 2, 10, 11):
+        images.save(frames / f"{number}.png", random.random((12, 12, 3)))
+    for named in ([frames], sorted(frames.iterdir())):
+        status, told, _ = applied(
+            monkeypatch, capsys, tmp_path / "model", *named, f"out={tmp_path / 'out'}"
+        )
+        assert status == 0
+        assert [Path(line).stem for line in told.split()] == ["1", "2", "10", "11"]
+
+
+def test_what_is_not_painted_is_told(model, tmp_path, random, monkeypatch, capsys):
+    """Other types and animations of a folder with a note; a file that is named at the end."""
+    monkeypatch.chdir(tmp_path)
+    images.save(Path("photos/a.png"), random.random((12, 12, 3)))
+    images.to_pillow(random.random((12, 12, 3))).save("photos/b.avif")
+    for name in ("c.heic", "d.jp2", "e.HEIC", ".hidden"):
+        Path("photos", name).write_bytes(b"")
+    frames = [images.to_pillow(random.random((12, 12, 3))) for _ in range(3)]
+    frames[0].save("photos/f.gif", save_all=True, append_images=frames[1:])
+    status, told, noted = applied(monkeypatch, capsys, "model", "photos", "out=o")
+    assert (status, told.split()) == (0, ["o/a.png", "o/b.png"])
+    types, clip = noted.splitlines()
+    assert "passed over in photos: 2 .heic, 1 .jp2 (painted are PNG, JPEG, " in types
+    assert "photos/f.gif has 3 frames" in clip
+    named = ["none.png", "photos/a.png", "photos/f.gif"]
+    status, told, noted = applied(monkeypatch, capsys, "model", *named, "out=o")
+    assert (status, told, noted.count("\n")) == (2, "o/a.png\n", 1)
+    assert "none.png: No such file" in noted
+    assert "photos/f.gif has 3 frames" in noted
+
+
 def test_a_name_that_is_not_utf_8_does_not_end_the_work(
     model, tmp_path, random, monkeypatch, capsys
 ):
@@ -315,7 +370,7 @@ def test_a_name_that_is_not_utf_8_does_not_end_the_work(
         monkeypatch, capsys, tmp_path / "model", tmp_path / "photos", f"out={out}"
     )
     assert status == 0
-    assert told.splitlines() == [f"{out}/K\\udcf6ln.png", f"{out}/b.png"]
+    assert told.splitlines() == [f"{out}/b.png", f"{out}/K\\udcf6ln.png"]
     assert len(list(out.iterdir())) == 2
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from colour_profiles import PROFILES
+from PIL import Image
 
 import nstyle
 from nstyle import images, job
@@ -244,6 +246,11 @@ REFUSED = [
     ({"style": []}, "style: .* is neither a file nor a list of files"),
     ({"content_mask": "photo_mask.png"}, "content_mask photo_mask.png: 1[0-9]* colours"),
     ({"content_mask": "square_mask.png"}, "content_mask: square_mask.png is 48 x 48 pixels, not"),
+    (
+        {"init": "square_mask.png"},
+        "init: square_mask.png is 48 x 48 pixels, not of the proportions",
+    ),
+    ({"size": "50x1"}, "content: 50 x 1 pixels are too few .* a long side of 200 would do"),
     ({"content_mask": "dot_mask.png"}, "content_mask: region #00ff00 is too small at 32 x 24"),
     (
         {"content_mask": "content_mask.png", "style_mask": "other_mask.png"},
@@ -297,6 +304,31 @@ def test_a_small_region_leaves_out_small_sizes(masks, files):
     given = {**TINY, **files, **pyramid}
     assert len(job.plan(compose(**given)).sizes) == 2
     assert len(job.plan(compose(**given, content_mask="dot_mask.png")).sizes) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_lie_as_their_pictures_are_seen(masks, files, orientation):
+    """A TIFF file that is stored lying and shown upright has an upright mask."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (48, 36) if orientation < 5 else (36, 48)).save("photo.tiff", exif=exif)
+    given = {**TINY, **files, "content": "photo.tiff", "content_mask": "content_mask.png"}
+    assert job.plan(compose(**given)).guide is not None
+    images.save("upright_mask.png", np.swapaxes(halves(36, 48), 0, 1))
+    with pytest.raises(NstyleError, match="content_mask: .* not of the proportions"):
+        job.plan(compose(**given | {"content_mask": "upright_mask.png"}))
+
+
+def test_a_mask_in_a_wide_profile_has_the_regions_of_one_without(masks, files):
+    """Red, green and blue of sRGB, as Display P3 has them in 8 bits."""
+    colours = np.uint8([[[234, 51, 35], [117, 251, 76], [0, 0, 245]]]).repeat(36, 0).repeat(16, 1)
+    images.save("mask.png", np.eye(3)[None].repeat(36, 0).repeat(16, 1))
+    Image.fromarray(colours).save("wide.png", icc_profile=PROFILES["p3"])
+    both = {**TINY, **files, "style": files["content"]}
+    for content, style in (("mask.png", "wide.png"), ("wide.png", "mask.png")):
+        planned = job.plan(compose(**both, content_mask=content, style_mask=style))
+        assert planned.guide.regions == (0, 1, 2)
+    assert "#00ff00" not in planned.guide.content.colours
 
 
 def test_masks_and_maps_name_the_run_by_what_they_show(masks, files):
@@ -357,6 +389,9 @@ def test_stylize_takes_several_arrays(files):
     assert result.image.shape == own[1].shape
     with pytest.raises(NstyleError, match="style: files or arrays are needed, not ndarray, str"):
         nstyle.stylize(own[1], [own[0], "a.png"])
+    for several in (own, list(files.values())):
+        with pytest.raises(NstyleError, match="content: one picture, not 2"):
+            nstyle.stylize(several, own[0])
 
 
 @pytest.mark.slow
