@@ -977,9 +977,8 @@ def _guide(
             " whole picture)"
         )
     like = _own_shapes(config, given, "content") or [shape]
-    content = _labels("content_mask", config.content_mask, like[0])
     styles = [
-        None if mask is None else _labels("style_mask", mask, own).named_as(content)
+        None if mask is None else _labels("style_mask", mask, own)
         for mask, own in zip(masks, _own_shapes(config, given, "style"), strict=True)
     ]
     if config.style_rotation and any(labels and labels.numbers.size > 1 for labels in styles):
@@ -987,7 +986,9 @@ def _guide(
             f"style_rotation: {config.style_rotation:g} degrees turn the style picture, but not its"
             " style_mask (turn both files instead)"
         )
-    return Guide(content, tuple(styles), config.mask_softness)
+    content = _labels("content_mask", config.content_mask, like[0])
+    named = tuple(labels and labels.named_as(content) for labels in styles)
+    return Guide(content, named, config.mask_softness)
 
 
 def _labels(name: str, mask: str, like: tuple[int, ...]) -> Labels:

@@ -38,7 +38,7 @@ TURNS = {
 
 
 class Kind(NamedTuple):
-    """What a file is; `depth` is of a channel, `alpha` one of none, channel, key and palette."""
+    """What a file is; `depth` is of a channel, `alpha` one of none, channel and key."""
 
     format: str
     colours: str
