@@ -36,6 +36,7 @@ _CARD: Mapping[str, Any] = {
     "seconds": float | int,
     "environment": dict,
     "architecture": dict,
+    "sha256": str,
 }
 
 
@@ -66,8 +67,9 @@ def write(path: Path, model: Model) -> None:
         for layer, pair in model.params.items()
         for name, array in pair.items()
     }
-    card = json.dumps({**model.card, "architecture": asdict(model.architecture)})
-    stored.write(path, save(arrays, {"nstyle": card, "sha256": _digest(card, arrays)}))
+    card = {**model.card, "architecture": asdict(model.architecture)}
+    told = json.dumps({**card, "sha256": _digest(card, arrays)})
+    stored.write(path, save(arrays, {"nstyle": told}))
 
 
 def read(path: str | Path) -> Model:
@@ -90,14 +92,13 @@ def read(path: str | Path) -> Model:
         raise NstyleError(f"model: there is no {str(file)!r}{hint}")
     try:
         with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            card = _card(file, metadata)
+            card = _card(file, (opened.metadata() or {}).get("nstyle"))
+            known = card.pop("sha256", None)
             architecture = _architecture(file, card["architecture"])
             arrays = _arrays(file, opened, parameter_shapes(architecture))
     except (SafetensorError, OSError) as error:
         raise NstyleError(f"model: {file} is no model of nstyle-train ({error})") from error
-    # Models of before have no hash.
-    if metadata.get("sha256") not in (None, _digest(metadata["nstyle"], arrays)):
+    if known not in (None, _digest(card, arrays)):  # models of before have none
         raise NstyleError(f"model: {file} is damaged")
     params: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
@@ -106,25 +107,24 @@ def read(path: str | Path) -> Model:
     return Model(architecture, params, card)
 
 
-def _digest(card: str, arrays: Mapping[str, np.ndarray]) -> str:
-    found = hashlib.sha256(card.encode())
+def _digest(card: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256(json.dumps(card).encode())
     for name in sorted(arrays):
         found.update(name.encode())
         found.update(arrays[name].tobytes())
     return found.hexdigest()
 
 
-def _card(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the card in the metadata of a file, its parts of the types that they have to be."""
-    if "nstyle" not in metadata:
+def _card(file: Path, told: str | None) -> dict[str, Any]:
+    """Returns the card that a file tells, its parts of the types that they have to be."""
+    if told is None:
         raise NstyleError(f"model: {file} is no model of nstyle-train")
     try:
-        card = json.loads(metadata["nstyle"])
+        card = json.loads(told)
     except (ValueError, RecursionError):
         card = None
     if not isinstance(card, dict) or "architecture" not in card:
         raise NstyleError(f"model: {file}: its card is damaged")
-    _check_parts(f"model: {file}", metadata, {"nstyle": str, "sha256": str})
     _check_parts(f"model: {file}: card", card, _CARD)
     for style in card.get("styles", ()):
         if not isinstance(style, dict) or "file" not in style:

@@ -283,7 +283,7 @@ def plan_members(
             values = " ".join(settings[len(plans)].values())
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
-    folders: dict[str, Path] = {}  # pictures of the same content make one run, whatever their names
+    firsts: dict[str, Member] = {}  # of one content, whatever the names, is one run
     shared_layers = _shared_layers(configs, plans)
     for job, told, config, planned, added in zip(
         jobs, settings, configs, plans, shared_layers, strict=True
@@ -294,8 +294,9 @@ def plan_members(
         extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
         final = plan(together) if added else planned
         folder = folder_of(together, final)
-        folder = folders.setdefault(runs.identity(folder), folder)
-        members.append(Member((*kept, *extra), told, together, folder, kind_of(final)))
+        member = Member((*kept, *extra), told, together, folder, kind_of(final))
+        first = firsts.setdefault(runs.identity(folder), member)
+        members.append(member._replace(config=first.config, folder=first.folder))
     return members
 
 
