@@ -212,12 +212,13 @@ def _tell(config: "DictConfig", performed: "Performed") -> None:
 
 def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | None, ...] | None:
     """Returns the scores that the setting `objectives` names; None of a run without scores."""
-    import json
+    from nstyle import stored
 
     if not config.scores:
         return None
-    scores = json.loads((performed.folder / "scores.json").read_text())
-    return tuple(scores[name] for name in config.objectives)
+    found = stored.read_json(performed.folder / "scores.json", "scores")
+    assert found is not None
+    return tuple(found["scores"][name] for name in config.objectives)
 
 
 def _weights(arguments: list[str]) -> None:

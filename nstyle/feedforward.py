@@ -83,9 +83,10 @@ class Architecture:
         check_choice("border", self.border, BORDERS)
         if self.upscale not in (None, *UPSCALES):
             raise NstyleError(f"upscale: {self.upscale} is none of {UPSCALES}")
-        for name, least in (("width", 1), ("blocks", 0), ("styles", 1)):
-            if getattr(self, name) < least:
-                raise NstyleError(f"{name}: {getattr(self, name)} is less than {least}")
+        ranges = {"width": (1, 1024), "blocks": (0, 100), "styles": (1, 1000)}
+        for name, (least, most) in ranges.items():
+            if not least <= getattr(self, name) <= most:
+                raise NstyleError(f"{name}: {getattr(self, name)} is not from {least} to {most}")
 
     @property
     def stride(self) -> int:

@@ -3,8 +3,8 @@
 import os
 import tempfile
 from collections.abc import Callable
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 from nstyle.errors import NstyleError
 
@@ -39,12 +39,13 @@ def user_path(setting: str, path: str | Path) -> Path:
     return place
 
 
-def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, content: bytes | Callable[[BufferedRandom], object]) -> None:
     """Writes `content` beside `path` and moves it there in one step; makes the folder if need be.
 
     Args:
       path: the file.
-      content: all of it, or what writes it to an open file where that is too much for memory.
+      content: all of it, or what writes it to an open file, which can be read too, where that is
+        too much for memory.
 
     Raises:
       NstyleError: the folder or the file cannot be written; `path` is then as it was.
@@ -55,7 +56,7 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
     except OSError as error:
         raise NstyleError(f"cannot write {path}: {error.strerror}") from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             if callable(content):
                 content(file)
             else:
@@ -64,9 +65,18 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        raise NstyleError(f"cannot write {path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise NstyleError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+def remove_half_written(folder: Path) -> None:
+    """Removes what a killed process left beside the files that it was writing."""
+    for path in folder.glob(".*-*"):
+        if path.is_file():
+            path.unlink()
 
 
 def _umask() -> int:

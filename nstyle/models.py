@@ -4,9 +4,10 @@ A model is a `.safetensors` file whose metadata has, as JSON under `nstyle`, the
 paints, how it was trained, on what, and how it scores.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,28 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from nstyle import stored
 from nstyle.errors import NstyleError
 from nstyle.feedforward import LEAST_SIDE, Architecture, NetParams, paint, parameter_shapes
-from nstyle.files import user_path, write_atomic
+from nstyle.files import user_path
 
 #: Name of the model's file in the folder of its training.
 FILE = "model.safetensors"
+
+#: What a card may say.
+_CARD: Mapping[str, Any] = {
+    "nstyle": str,
+    "styles": list,
+    "training": dict,
+    "losses": dict,
+    "references": list,
+    "data": dict,
+    "scores": dict,
+    "seconds": float | int,
+    "environment": dict,
+    "architecture": dict,
+    "sha256": str,
+}
 
 
 class Model(NamedTuple):
@@ -38,7 +55,7 @@ class Model(NamedTuple):
 
 
 def write(path: Path, model: Model) -> None:
-    """Writes a model, in one step.
+    """Writes a model with the hash of all that it says, in one step.
 
     Raises:
       NstyleError: the file cannot be written.
@@ -51,7 +68,8 @@ def write(path: Path, model: Model) -> None:
         for name, array in pair.items()
     }
     card = {**model.card, "architecture": asdict(model.architecture)}
-    write_atomic(path, save(arrays, {"nstyle": json.dumps(card)}))
+    told = json.dumps({**card, "sha256": _digest(card, arrays)})
+    stored.write(path, save(arrays, {"nstyle": told}))
 
 
 def read(path: str | Path) -> Model:
@@ -61,8 +79,8 @@ def read(path: str | Path) -> Model:
       path: of its file, or of the folder of its training.
 
     Raises:
-      NstyleError: there is none, it is damaged or no model, or an array has not the shape that its
-        card says.
+      NstyleError: there is none, it is damaged or no model, its card says what this version does
+        not know, or its arrays are not those that the card says.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,28 +92,82 @@ def read(path: str | Path) -> Model:
         raise NstyleError(f"model: there is no {str(file)!r}{hint}")
     try:
         with safe_open(file, framework="numpy") as opened:
-            told = (opened.metadata() or {}).get("nstyle")
-            arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            card = _card(file, (opened.metadata() or {}).get("nstyle"))
+            known = card.pop("sha256", None)
+            architecture = _architecture(file, card["architecture"])
+            arrays = _arrays(file, opened, parameter_shapes(architecture))
     except (SafetensorError, OSError) as error:
         raise NstyleError(f"model: {file} is no model of nstyle-train ({error})") from error
-    if told is None:
-        raise NstyleError(f"model: {file} is no model of nstyle-train")
-    card = json.loads(told)
-    architecture = Architecture(**card["architecture"])
-    shapes = parameter_shapes(architecture)
-    params = {
-        layer: {name: _array(arrays, f"{layer}.{name}", shape, file) for name, shape in own.items()}
-        for layer, own in shapes.items()
-    }
+    if known not in (None, _digest(card, arrays)):  # models of before have none
+        raise NstyleError(f"model: {file} is damaged")
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in arrays.items():
+        layer, _, name = key.partition(".")
+        params.setdefault(layer, {})[name] = array
     return Model(architecture, params, card)
 
 
-def _array(
-    arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], file: Path
-) -> np.ndarray:
-    if key not in arrays or arrays[key].shape != shape:
-        raise NstyleError(f"model: {file}: {key} is missing or not of shape {shape}")
-    return arrays[key]
+def _digest(card: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256(json.dumps(card).encode())
+    for name in sorted(arrays):
+        found.update(name.encode())
+        found.update(arrays[name].tobytes())
+    return found.hexdigest()
+
+
+def _card(file: Path, told: str | None) -> dict[str, Any]:
+    """Returns the card that a file tells, its parts of the types that they have to be."""
+    if told is None:
+        raise NstyleError(f"model: {file} is no model of nstyle-train")
+    try:
+        card = json.loads(told)
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict) or "architecture" not in card:
+        raise NstyleError(f"model: {file}: its card is damaged")
+    _check_parts(f"model: {file}: card", card, _CARD)
+    for style in card.get("styles", ()):
+        if not isinstance(style, dict) or "file" not in style:
+            raise NstyleError(f"model: {file}: card: styles: {style!r:.50} names no file")
+        _check_parts(f"model: {file}: card: styles", style, {"file": str, "sha256": str})
+    return card
+
+
+def _architecture(file: Path, told: Mapping[str, Any]) -> Architecture:
+    where = f"model: {file}: card: architecture"
+    _check_parts(where, told, {part.name: part.type for part in fields(Architecture)})
+    try:
+        return Architecture(**told)
+    except NstyleError as error:
+        raise NstyleError(f"{where}: {error}") from error
+
+
+def _check_parts(where: str, told: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Refuses parts that are unknown here, or of another type than they have to be."""
+    for name, value in told.items():
+        if name not in types:
+            raise NstyleError(
+                f"{where}: unknown {name!r:.50}, perhaps of a newer version of nstyle"
+                f" (known: {', '.join(types)})"
+            )
+        if not isinstance(value, types[name]) or isinstance(value, bool):
+            raise NstyleError(f"{where}: {name}: {value!r:.50} is of the wrong type")
+
+
+def _arrays(
+    file: Path, opened: Any, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file, once they are known to be those of an architecture."""
+    expected = {f"{layer}.{name}": own[name] for layer, own in shapes.items() for name in own}
+    found = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118
+    for key, shape in expected.items():
+        if key not in found or tuple(found[key].get_shape()) != shape:
+            raise NstyleError(f"model: {file}: {key} is missing or not of shape {shape}")
+        if (dtype := found[key].get_dtype()) != "F32":
+            raise NstyleError(f"model: {file}: {key} is {dtype}, not float32")
+    if more := sorted(found.keys() - expected.keys()):
+        raise NstyleError(f"model: {file}: {more[0]} is of no layer of its architecture")
+    return {key: opened.get_tensor(key) for key in expected}
 
 
 def exported(model: Model, mixture: np.ndarray) -> jax.export.Exported:

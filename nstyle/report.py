@@ -27,7 +27,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from nstyle import images, runs, statistics
+from nstyle import images, runs, statistics, stored
 from nstyle.errors import LineParser, NstyleError, run_command
 from nstyle.files import path_exists, write_atomic
 from nstyle.pages import as_json, filled
@@ -86,12 +86,14 @@ class Member(NamedTuple):
     Attributes:
       folder: where it is, or would be.
       settings: the value of each parameter, as text.
-      result: its `result.json`; None until it is finished.
+      result: its `result.json`; None until it is finished, and where its files are damaged.
+      scores: of its picture, where it has been scored.
     """
 
     folder: Path
     settings: dict[str, str]
     result: dict[str, Any] | None
+    scores: dict[str, float | None]
 
 
 class Sweep(NamedTuple):
@@ -142,8 +144,8 @@ def write(folder: Path, out: Path | None = None) -> list[Path]:
       out: where to write; None for `folder`.
 
     Raises:
-      NstyleError: there is no such folder, nothing in it is finished, a file is damaged, or `out`
-        cannot be written.
+      NstyleError: there is no such folder, nothing in it is finished, its `sweep.json` is damaged,
+        or `out` cannot be written.
     """
     out = out or folder
     sweep = read(folder)
@@ -170,17 +172,21 @@ def read(folder: Path) -> Sweep:
     that differ among those finished.
 
     Raises:
-      NstyleError: there is no such folder, it holds no runs, or a file is damaged.
+      NstyleError: there is no such folder, it holds no runs, or its `sweep.json` is damaged.
     """
     if not path_exists(str(folder)):
         raise NstyleError(f"sweep: there is no folder {str(folder)!r}{_hint(folder)}")
-    if (folder / "sweep.json").is_file():
-        return _declared(folder)
-    folders = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    declared = stored.read_json(folder / "sweep.json", "sweep")
+    if declared is not None:
+        return _declared(folder, declared)
+    files = [*folder.glob("*/config.yaml"), *folder.glob("*/result.json")]
+    folders = sorted({path.parent for path in files})
     if not folders:
         raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")
-    results = {path: _result(path) for path in folders}
-    flat = {path: _written(_flat(result["config"])) for path, result in results.items() if result}
+    found = {path: _found(path) for path in folders}
+    flat = {
+        path: _written(_flat(result["config"])) for path, (result, _) in found.items() if result
+    }
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     levels = {
         name: _in_order(sorted({settings.get(name, "unset") for settings in flat.values()}))
@@ -191,41 +197,45 @@ def read(folder: Path) -> Sweep:
         Member(
             path,
             {name: flat[path].get(name, "unset") for name in parameters if path in flat},
-            results[path],
+            *found[path],
         )
         for path in folders
     ]
     return Sweep(folder.resolve().name, "", parameters, members)
 
 
-def _declared(folder: Path) -> Sweep:
-    path = folder / "sweep.json"
-    try:
-        content = json.loads(path.read_text())
-        members = [
-            Member(target, _written(run["settings"]), _result(target))
-            for run in content["runs"]
-            for target in [Path(os.path.normpath(folder / run["folder"]))]
-        ]
-        parameters = {
-            name: _in_order(
-                [
-                    *(_written({name: level})[name] for level in levels),
-                    *(member.settings[name] for member in members),
-                ]
-            )
-            for name, levels in content["parameters"].items()
-        }
-        return Sweep(content["name"], content["command"], parameters, members)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NstyleError(f"sweep: {path} is damaged ({error!r})") from error
+def _declared(folder: Path, content: Mapping[str, Any]) -> Sweep:
+    targets = [Path(os.path.normpath(folder / run["folder"])) for run in content["runs"]]
+    found = {target: _found(target) for target in dict.fromkeys(targets)}
+    members = [
+        Member(target, _written(run["settings"]), *found[target])
+        for target, run in zip(targets, content["runs"], strict=True)
+    ]
+    parameters = {
+        name: _in_order(
+            [
+                *(_written({name: level})[name] for level in levels),
+                *(member.settings[name] for member in members),
+            ]
+        )
+        for name, levels in content["parameters"].items()
+    }
+    return Sweep(content["name"], content["command"], parameters, members)
 
 
-def _result(folder: Path) -> dict[str, Any] | None:
+def _found(folder: Path) -> tuple[dict[str, Any] | None, dict[str, float | None]]:
+    """Returns the result and the scores of a run; nothing, and a note, where a file is damaged."""
     try:
-        return runs.finished(folder)
-    except (ValueError, KeyError, TypeError) as error:
-        raise NstyleError(f"run: {folder / 'result.json'} is damaged ({error!r})") from error
+        result = runs.result(folder)
+        if result is None:
+            return None, {}
+        shown = ("trace.csv", "result.png")
+        stored.check(folder, {name: result["files"][name] for name in shown})
+        scores = runs.scores(folder, result)
+    except stored.DamagedError as error:
+        print(f"nstyle-report: note: a run is left out: {error}", file=sys.stderr)
+        return None, {}
+    return result, scores["scores"] if scores else {}
 
 
 def _hint(folder: Path) -> str:
@@ -304,7 +314,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
         rows.append(
             member.settings
             | dict.fromkeys(SCORES)
-            | _scores(member.folder)
+            | member.scores
             | {name: best.get(term) for name, (term, _) in LOSSES.items()}
             | {"best_step": best["step"]}
             | raw
@@ -326,16 +336,6 @@ def table(sweep: Sweep) -> pd.DataFrame:
     for name, levels in sweep.parameters.items():
         frame[name] = pd.Categorical(frame[name], levels, ordered=False)
     return frame
-
-
-def _scores(folder: Path) -> dict[str, float | None]:
-    path = folder / "scores.json"
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise NstyleError(f"run: {path} is damaged ({error!r})") from error
 
 
 def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
@@ -388,7 +388,6 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
     large = "\n".join(
         f'<script type="text/plain" id="picture-{index}">{picture}</script>'
         for index, picture in enumerate(pictures)
-        if picture
     )
     return filled(
         "report_page.html",
@@ -404,13 +403,12 @@ def _by_pair(sweep: Sweep) -> Sweep:
 
     That is where no more than half of their combinations are there.
     """
-    pairs = {
-        member.folder: tuple(member.settings.get(name, "") for name in statistics.PAIR)
-        for member in sweep.members
-    }
+    pairs = [
+        tuple(member.settings.get(name, "") for name in statistics.PAIR) for member in sweep.members
+    ]
     if not set(statistics.PAIR) <= set(sweep.varied):
         return sweep
-    known = [pair for pair in dict.fromkeys(pairs.values()) if all(pair)]
+    known = [pair for pair in dict.fromkeys(pairs) if all(pair)]
     if 2 * len(known) > math.prod(len(sweep.parameters[name]) for name in statistics.PAIR):
         return sweep
     short = [_joined(Path(name).name for name in pair) for pair in known]
@@ -422,11 +420,11 @@ def _by_pair(sweep: Sweep) -> Sweep:
         if name != statistics.PAIR[1]
     }
     members = []
-    for member in sweep.members:
+    for member, own in zip(sweep.members, pairs, strict=True):
         settings = {
             name: value for name, value in member.settings.items() if name not in statistics.PAIR
         }
-        pair = named.get(pairs[member.folder])
+        pair = named.get(own)
         members.append(member._replace(settings=settings | ({_PAIRED: pair} if pair else {})))
     return sweep._replace(parameters=parameters, members=members)
 
@@ -490,10 +488,8 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _pictures(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """Returns a small picture with its size, and a large one; nothing where there is no file."""
-    if not path.is_file():
-        return None, ""
+def _pictures(path: Path) -> tuple[dict[str, Any], str]:
+    """Returns a small picture with its size, and a large one."""
     image = images.load(path)
     height, width = image.shape[:2]
     shown = {"uri": images.data_uri(image, THUMBNAIL), "width": width, "height": height}
@@ -531,12 +527,7 @@ def _source(path: str) -> dict[str, Any] | None:
 
 def _trace(path: Path) -> dict[str, list[float | None]]:
     """Returns some rows of a trace, evenly spaced with the first and the last, as columns."""
-    if not path.is_file():
-        return {"step": []}
-    try:
-        frame = pd.read_csv(path)
-    except ValueError as error:
-        raise NstyleError(f"run: {path} is damaged ({error})") from error
+    frame = pd.read_csv(path)
     kept = np.linspace(0, len(frame) - 1, min(len(frame), TRACE_POINTS)).round().astype(int)
     thinned = frame.iloc[kept]
     terms = [name for name in frame if name == "step" or name not in _NOT_TERMS]
@@ -599,10 +590,7 @@ def _shares_of(row: Mapping[str, Any], weights: Mapping[str, Any] | None) -> dic
 
 
 def _first_row(folder: Path) -> dict[str, Any]:
-    path = folder / "trace.csv"
-    if not path.is_file():
-        return {}
-    return next(iter(pd.read_csv(path, nrows=1).to_dict("records")), {})
+    return next(iter(pd.read_csv(folder / "trace.csv", nrows=1).to_dict("records")), {})
 
 
 def _number(value: float, digits: int = 5) -> float | None:

@@ -6,11 +6,12 @@ runs/<content>-<style>-<hash>/
     step_000050.png   pictures on the way, on request
     checkpoint        where an unfinished run goes on; gone when it is done
     result.png        the picture of the lowest loss
-    result.json       how it ended, its losses, the inputs' hashes, versions, device, command
+    result.json       how it ended, its losses, hashes of inputs and results, versions, command
     scores.json       how the picture scores by a network that was not optimised
 
 `result.json` is written last and in one step: a run without it, or with an interrupted one, is not
-finished. A run's folder is locked while a process works on it.
+finished. It has the hashes of the other files, see `stored`. A run's folder is locked while a
+process works on it.
 """
 
 import csv
@@ -24,22 +25,25 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import filelock
 import jax
-import numpy as np
 
+from nstyle import stored
 from nstyle.errors import NstyleError
-from nstyle.files import write_atomic
+from nstyle.files import remove_half_written
 from nstyle.solver import Course
 from nstyle.transfer import Standing
 
 Row = dict[str, float | int]
 
 _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
+
+#: What a finished run has beside its `result.json`.
+FILES = ("config.yaml", "trace.csv", "result.png")
 
 #: Modules of this package that a result depends on.
 _DECIDING_MODULES = (
@@ -75,10 +79,10 @@ def run_id(deciding: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 
 
 @functools.cache
-def code_version() -> str:
-    """Returns a hash of the modules of this package that decide a result."""
+def code_version(modules: tuple[str, ...] = _DECIDING_MODULES) -> str:
+    """Returns a hash of modules of this package, by default of those that decide a result."""
     package = Path(__file__).parent
-    sources = [(package / f"{module}.py").read_bytes() for module in _DECIDING_MODULES]
+    sources = [(package / f"{module}.py").read_bytes() for module in modules]
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
 
 
@@ -92,8 +96,9 @@ def run_folder(runs_dir: Path, stems: Iterable[str], identity: str) -> Path:
 
     A new name is `<content>-<style>-<hash>`, plain characters only.
     """
-    for found in runs_dir.glob(f"*-{identity}"):
-        return found
+    for found in sorted(runs_dir.glob(f"*-{identity}")):
+        if found.is_dir():
+            return found
     readable = [re.sub(r"[^A-Za-z0-9_]+", "_", stem)[:40] for stem in stems]
     return runs_dir / "-".join([*readable, identity])
 
@@ -117,18 +122,32 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a mapping as indented JSON, in one step."""
-    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+def result(folder: Path) -> dict[str, Any] | None:
+    """Returns what `result.json` says of a run that ended by itself; None of any other.
+
+    Raises:
+      DamagedError: it is not as it was written.
+    """
+    found = stored.read_json(folder / "result.json", "result")
+    return None if found is None or found["stop"] == "interrupted" else found
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """Returns what `result.json` says of a run that ended by itself; None of any other."""
-    try:
-        result = json.loads((folder / "result.json").read_text())
-    except FileNotFoundError:
-        return None
-    return None if result["stop"] == "interrupted" else result
+    """Returns what `result` does; None where it is damaged too."""
+    with suppress(stored.DamagedError):
+        return result(folder)
+    return None
+
+
+def scores(folder: Path, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what `scores.json` says of the picture of a result; None where it says nothing of it.
+
+    Raises:
+      DamagedError: it is not as it was written.
+    """
+    found = stored.read_json(folder / "scores.json", "scores")
+    own = found is not None and found["picture"] == result["files"]["result.png"]
+    return found if own else None
 
 
 def identity(folder: Path) -> str:
@@ -147,8 +166,7 @@ def locked(folder: Path, when_busy: str) -> Iterator[None]:
       NstyleError: the folder cannot be written.
     """
     with held(folder.parent / ".locks" / identity(folder), when_busy):
-        for half_written in folder.glob(".*-*"):
-            half_written.unlink()
+        remove_half_written(folder)
         yield
 
 
@@ -196,8 +214,7 @@ class Checkpoint(NamedTuple):
         """Writes the checkpoint, in one step."""
         stage, first, course = self.standing
         told = [stage, first, self.rows, self.seconds, self.batch]
-        leaves = jax.tree.leaves(course)  # written one by one: a long history is most of a run
-        write_atomic(path, lambda file: np.savez(file, *leaves, told=json.dumps(told)))
+        stored.write_arrays(path, _kind(path), told, jax.tree.leaves(course))
 
     @classmethod
     def read(cls, path: Path, blank: Callable[[int], Course]) -> Self | None:
@@ -207,21 +224,25 @@ class Checkpoint(NamedTuple):
           path: the file.
           blank: gives for the number of a stage a course of its structure; see
             `solver.blank_course`.
+
+        Raises:
+          DamagedError: it is not as it was written, or of another run.
         """
-        try:
-            file = np.load(path)
-        except FileNotFoundError:
+        found = stored.read_arrays(path, _kind(path))
+        if found is None:
             return None
-        with file:
-            stage, first, rows, seconds, batch = json.loads(str(file["told"]))
-            like, structure = jax.tree.flatten(blank(stage))
-            leaves = [file[f"arr_{i}"] for i in range(len(like))]
+        (stage, first, rows, seconds, batch), leaves = found
+        like, structure = jax.tree.flatten(blank(stage))
         numbers = [
             leaf.item() if isinstance(known, int | float) else leaf
             for known, leaf in zip(like, leaves, strict=True)
         ]
         standing = Standing(stage, first, jax.tree.unflatten(structure, numbers))
         return cls(standing, rows, seconds, batch)
+
+
+def _kind(checkpoint: Path) -> str:
+    return f"checkpoint {identity(checkpoint.parent)}"
 
 
 class Trace:
@@ -243,7 +264,7 @@ class Trace:
             writer = csv.DictWriter(before, list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)
-        write_atomic(path, before.getvalue().encode())
+        stored.write(path, before.getvalue().encode())
         self._file = path.open("a", newline="")
 
     def append(self, row: Row) -> None:

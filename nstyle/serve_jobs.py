@@ -152,7 +152,11 @@ class Job:
         return next(self.folder.glob(f"runs/*-*/step_{step:06d}.png"), None)
 
     def look(self) -> None:
-        """Reads from the run's folder how far it is."""
+        """Reads from the run's folder how far it is; what cannot be read leaves it as it was."""
+        with suppress(OSError, ValueError, KeyError):
+            self._look()
+
+    def _look(self) -> None:
         trace = next(self.folder.glob("runs/*-*/trace.csv"), None)
         if trace is None:
             return

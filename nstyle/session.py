@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import threadpoolctl
 from omegaconf import DictConfig
 
-from nstyle import __version__, images, runs
+from nstyle import __version__, images, runs, stored
 from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
-from nstyle.files import cache_dir, path_exists, write_atomic
+from nstyle.files import cache_dir, path_exists
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.job import (
     Plan,
@@ -48,6 +48,10 @@ _NETWORK_SHARE = 0.7
 
 #: Checkpoints take at most this share of a run's time.
 _CHECKPOINT_SHARE = 0.02
+
+
+#: Modules that scores depend on, beside those that decide results.
+_SCORING = ("scores",)
 
 
 class Performed(NamedTuple):
@@ -135,7 +139,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
             held.enter_context(runs.locked(folder, busy))
         held.enter_context(handled())
         check()
-        there = {i: _reusable(run.config, run.folder) for i, run in wanted.items()}
+        there = {i: _there(run) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         _tell(note for i in missing for note in _effort(wanted[i].planned))
         made = dict(zip(missing, _make([wanted[i] for i in missing]), strict=True))
@@ -145,9 +149,9 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
                 outcomes[i] = result
                 continue
             stop, steps, best = result["stop"], result["steps"], result["best"]
-            if stop != "interrupted" and not _scored(run.config, run.folder):
+            if stop != "interrupted" and not _has_scores(run, result):
                 with _memory_errors():
-                    _write_scores(run.folder, run.config, run.planned)
+                    _write_scores(run, result)
             outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
@@ -332,21 +336,35 @@ class _Record:
     def open(self, files: ExitStack) -> None:
         """Computes the targets and opens the files, the trace as far as the checkpoint goes."""
         config, folder = self.run.config, self.run.folder
-        for stale in ("result.json", "scores.json"):
-            (folder / stale).unlink(missing_ok=True)
+        if folder.is_file():
+            stored.move_aside(folder)
         self.job = build(self.run.planned)
+        for name in (*runs.FILES, *_on_the_way(config, self.job.steps)):
+            stored.make_way(folder / name)
+        for stale in ("result.json", "scores.json"):
+            stored.make_way(folder / stale)
+            (folder / stale).unlink(missing_ok=True)
         self._path = folder / "checkpoint"
-        kept = runs.Checkpoint.read(self._path, functools.partial(blank_course_of, self.job))
+        kept = self._kept()
         self.standing = kept.standing if kept else None
         rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
         self._batch = max(self._batch, kept.batch if kept else 1)
-        write_atomic(folder / "config.yaml", to_yaml(config).encode())
+        stored.write(folder / "config.yaml", to_yaml(config).encode())
         self._started = time.monotonic()
         self._due = self._started + config.checkpoint_every
         self.trace = files.enter_context(runs.Trace(folder / "trace.csv", rows))
         self._board = files.enter_context(
             Board(folder, self.job.steps, len(rows), config.tensorboard)
         )
+
+    def _kept(self) -> runs.Checkpoint | None:
+        """Returns where an earlier process left the run, if that can be read."""
+        blank = functools.partial(blank_course_of, self.job)
+        try:
+            return runs.Checkpoint.read(self._path, blank)
+        except stored.DamagedError as error:
+            _tell([f"{error}; the run starts again"])
+            return None
 
     def add(self, moment: Moment) -> None:
         """Writes a step down, and its picture where `save_every` asks for it."""
@@ -355,7 +373,7 @@ class _Record:
         self._board.update(self.trace.rows[-1], picture)
         every = self.run.config.save_every
         if every and moment.step and moment.step % every == 0:
-            name = f"step_{moment.step:06d}.png"
+            name = _step_picture(moment.step)
             images.save(self.run.folder / name, picture(), self.run.metadata)
 
     def checkpoint_when_due(self, moment: Moment) -> None:
@@ -377,7 +395,9 @@ class _Record:
         folder, metadata = self.run.folder, self.run.metadata
         with uninterrupted():
             images.save(folder / "result.png", picture_of(moment, self.job), metadata)
+            written = (*runs.FILES, *_on_the_way(self.run.config, moment.step))
             self.outcome = {
+                "run": runs.identity(folder),
                 "stop": stop,
                 "steps": moment.step,
                 "best": self.trace.rows[moment.best_step],
@@ -389,8 +409,13 @@ class _Record:
                 "inputs": self.run.planned.digests,
                 "environment": runs.environment(),
                 "config": deciding(self.run.config),
+                "files": {
+                    name: stored.digest(folder / name)
+                    for name in written
+                    if (folder / name).is_file()
+                },
             }
-            runs.write_json(folder / "result.json", self.outcome)
+            stored.write_json(folder / "result.json", "result", self.outcome)
             if stop != "interrupted":
                 self._path.unlink(missing_ok=True)
 
@@ -468,39 +493,82 @@ def _optimise(records: Sequence[_Record]) -> None:
 
 def done(config: DictConfig, folder: Path) -> bool:
     """Says whether all that the settings ask for is in a run's folder and may be reused."""
-    return _reusable(config, folder) is not None and _scored(config, folder)
+    with suppress(stored.DamagedError):
+        result = _reusable(config, folder)
+        return result is not None and _scored(config, folder, result)
+    return False
+
+
+def _there(run: _Run) -> dict[str, Any] | None:
+    """Returns the result of a run that need not be made, else None; notes what is damaged."""
+    try:
+        return _reusable(run.config, run.folder)
+    except stored.DamagedError as error:
+        _tell([f"{error}; the run is made again"])
+        return None
 
 
 def _reusable(config: DictConfig, folder: Path) -> dict[str, Any] | None:
-    """Returns `result.json` where the run need not be made, else None."""
-    result = runs.finished(folder)
-    if result is None or not config.reuse:
+    """Returns the result of a run that need not be made, its files checked; else None.
+
+    Raises:
+      DamagedError: it was made, and a file is not as it was written.
+    """
+    result = runs.result(folder) if config.reuse else None
+    if result is None:
         return None
-    every = config.save_every or result["steps"] + 1
-    steps = (folder / f"step_{step:06d}.png" for step in range(every, result["steps"] + 1, every))
-    return result if all(path.is_file() for path in steps) else None
+    if result["run"] != runs.identity(folder):
+        raise stored.DamagedError(f"{folder / 'result.json'} is of another run")
+    wanted = {*runs.FILES, *_on_the_way(config, result["steps"])}
+    known = result["files"]
+    stored.check(folder, {name: known[name] for name in known if name in wanted})
+    return result if wanted <= known.keys() else None
 
 
-def _scored(config: DictConfig, folder: Path) -> bool:
+def _on_the_way(config: DictConfig, steps: int) -> list[str]:
+    """Returns the names of the pictures that `save_every` asks for, up to a step."""
+    every = config.save_every or steps + 1
+    return [_step_picture(step) for step in range(every, steps + 1, every)]
+
+
+def _step_picture(step: int) -> str:
+    return f"step_{step:06d}.png"
+
+
+def _has_scores(run: _Run, result: Mapping[str, Any]) -> bool:
+    """Says whether a run has all scores that it is to have; notes what is damaged."""
+    try:
+        return _scored(run.config, run.folder, result)
+    except stored.DamagedError as error:
+        _tell([f"{error}; the picture is scored again"])
+        return False
+
+
+def _scored(config: DictConfig, folder: Path, result: Mapping[str, Any]) -> bool:
     if not config.scores:
         return True
-    if not (path := folder / "scores.json").is_file():
+    found = runs.scores(folder, result)
+    if found is None or found["code"] != runs.code_version(_SCORING):
         return False
-    return not config.vgg_score or json.loads(path.read_text()).get("style_gram_vgg16") is not None
+    return found["by_vgg"] or not config.vgg_score
 
 
-def _write_scores(folder: Path, config: DictConfig, planned: Plan) -> None:
+def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
     """Writes how a result scores; to several style pictures, the mean of each score by shares."""
-    image = images.load(folder / "result.png")
+    config, planned = run.config, run.planned
+    image = images.load(run.folder / "result.png")
     content = None if planned.content is None else planned.content.array
     found = [
         score(image, content, picture.array, config.vgg_score) for picture in planned.styles
     ] or [score(image, content, None, config.vgg_score)]
     shares = planned.style_shares or (1.0,)
-    runs.write_json(
-        folder / "scores.json",
-        {key: _mean([own[key] for own in found], shares) for key in found[0]},
-    )
+    scores = {
+        "scores": {key: _mean([own[key] for own in found], shares) for key in found[0]},
+        "by_vgg": config.vgg_score,
+        "picture": result["files"]["result.png"],
+        "code": runs.code_version(_SCORING),
+    }
+    stored.write_json(run.folder / "scores.json", "scores", scores)
 
 
 def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | None:

@@ -29,7 +29,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from nstyle import runs
+from nstyle import runs, stored
 from nstyle.batch import automatic
 from nstyle.config import (
     PAIR_KEYS,
@@ -44,7 +44,6 @@ from nstyle.config import (
     values_of,
 )
 from nstyle.errors import NstyleError
-from nstyle.files import write_atomic
 from nstyle.grouping import shared
 from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
 from nstyle.pairs import Pair, pairs_of
@@ -328,6 +327,7 @@ def plan_members(
             values = " ".join(settings[len(plans)].values())
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
+    firsts: dict[str, Member] = {}  # of one content, whatever the names, is one run
     shared_layers = _shared_layers(configs, plans)
     for job, own, config, planned, added in zip(
         jobs, settings, configs, plans, shared_layers, strict=True
@@ -337,15 +337,10 @@ def plan_members(
         kept = [override for override in job if override.partition("=")[0] not in added]
         extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
         final = plan(together) if added else planned
-        members.append(
-            Member(
-                (*kept, *extra),
-                own,
-                together,
-                folder_of(together, final),
-                kind_of(final),
-            )
-        )
+        folder = folder_of(together, final)
+        member = Member((*kept, *extra), own, together, folder, kind_of(final))
+        first = firsts.setdefault(runs.identity(folder), member)
+        members.append(member._replace(config=first.config, folder=first.folder))
     return members
 
 
@@ -446,7 +441,7 @@ def write_sweep(members: Sequence[Member], command: str, commands: Sequence[str]
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     folder = members[0].folder.parent / "sweeps" / f"{name}-{digest}"
     for member in members:
-        write_atomic(_frozen(folder, member), to_yaml(member.config).encode())
+        stored.write(_frozen(folder, member), to_yaml(member.config).encode())
     parameters: dict[str, dict[str, None]] = defaultdict(dict)
     for member in members:
         for key, value in member.settings.items():
@@ -464,7 +459,7 @@ def write_sweep(members: Sequence[Member], command: str, commands: Sequence[str]
             for member, own in zip(members, commands, strict=True)
         ],
     }
-    runs.write_json(folder / "sweep.json", content)
+    stored.write_json(folder / "sweep.json", "sweep", content)
     _sweep_of.cache_clear()
     return folder
 
@@ -496,8 +491,9 @@ class _Sweep:
     """
 
     def __init__(self, folder: Path) -> None:
-        listed = json.loads((folder / "sweep.json").read_text())["runs"]
-        self.runs = {Path(run["folder"]).name: run for run in listed}
+        found = stored.read_json(folder / "sweep.json", "sweep")
+        assert found is not None
+        self.runs = {Path(run["folder"]).name: run for run in found["runs"]}
         self._open = {name: folder / run["folder"] for name, run in self.runs.items()}
         self._seconds: list[float] = []
 

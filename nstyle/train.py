@@ -4,17 +4,17 @@ OUT/
     settings.json       all that decides the result
     trace.csv           the losses of every tenth step
     samples/            how it paints pictures that it never learns from
-    checkpoints/        where an unfinished training goes on
-    model.safetensors   the network with its card, written last
-    card.json           the card alone, to read
+    checkpoints/        where an unfinished training goes on, the newest two
+    model.safetensors   the network with its card
+    card.json           the card alone, to read, and the hash of the model; written last
 """
 
-import csv
 import functools
+import hashlib
 import json
 import math
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from nstyle import __version__, data, images, models, runs
+from nstyle import __version__, data, images, models, runs, stored
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, files, to_yaml
 from nstyle.errors import NstyleError, run_command
 from nstyle.feedforward import LEAST_SIDE, Architecture, paint, single_style
-from nstyle.files import user_path
+from nstyle.files import remove_half_written, user_path
 from nstyle.interrupts import check, handled, uninterrupted
 from nstyle.job import Picture, loss_weights, network_of, structure_of, style_size
 from nstyle.networks import Params
@@ -143,27 +143,49 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
     places = spread(jax.local_devices(), training.batch_size)
     planned = plan(training, losses)
     out = user_path("out", training.out)
-    _check_encoded(out)
     model = out / models.FILE
     with runs.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
-        _check_same(out / "settings.json", planned.settings)
-        if model.is_file():
+        _check_same(out, planned.settings)
+        identity = _identity(planned.settings)
+        if _made(out, identity):
             return model
-        runs.write_json(out / "settings.json", planned.settings)
+        for folder in (out, out / "checkpoints"):
+            remove_half_written(folder)
+        stored.write_json(out / "settings.json", "training", planned.settings)
         state, seconds = _trained(planned, training, out, places)
         card = _card(planned, state, seconds)
-        runs.write_json(out / "card.json", card)
         params = jax.tree.map(np.asarray, state.params)
         models.write(model, models.Model(planned.recipe.architecture, params, card))
+        card["files"] = {models.FILE: stored.digest(model)}
+        stored.write_json(out / "card.json", f"card {identity}", card)
     return model
 
 
-def _check_encoded(out: Path) -> None:
-    """Refuses a folder whose name Orbax, which writes checkpoints, does not take."""
+def _identity(settings: dict[str, Any]) -> str:
+    """Returns a hash of the settings of a training; one that comes later is null in it."""
+    told = {
+        group: {key: own[key] for key in own if own[key] is not None}
+        if isinstance(own, dict)
+        else own
+        for group, own in settings.items()
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _made(out: Path, identity: str) -> bool:
+    """Says whether a folder has the model that its training ended with; notes what is damaged."""
     try:
-        str(out.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise NstyleError(f"out: {out.absolute()}: checkpoints need a name in UTF-8") from error
+        card = stored.read_json(out / "card.json", f"card {identity}")
+        if card is not None:
+            stored.check(out, card["files"])
+    except stored.DamagedError as error:
+        _tell(f"{error}; the model is made again")
+        return False
+    return card is not None
+
+
+def _tell(note: str) -> None:
+    print(f"nstyle-train: note: {note}", file=sys.stderr)
 
 
 def _check_outside(training: DictConfig) -> None:
@@ -267,17 +289,17 @@ def _loss_settings(losses: DictConfig) -> dict[str, Any]:
     return {key: values[key] for key in LOSS_KEYS}
 
 
-def _check_same(path: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder with a training of other settings."""
-    if not path.is_file():
-        return
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder with a training of other settings, or of settings that it does not tell."""
+    path = out / "settings.json"
     try:
-        there = json.loads(path.read_text())
-        known = isinstance(there, dict) and there.keys() >= settings.keys()
-    except ValueError:
-        known = False
-    if not known:
-        raise NstyleError(f"out: {path} is not of a training; choose another folder")
+        there = stored.read_json(path, "training")
+    except stored.DamagedError as error:
+        raise NstyleError(f"out: {error}, or not of a training; choose another folder") from error
+    if there is None:
+        if any((out / name).exists() for name in ("card.json", "checkpoints")):
+            raise NstyleError(f"out: {path} is missing; choose another folder")
+        return
     for group, value in settings.items():
         if there.get(group) == value:
             continue
@@ -297,10 +319,12 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    with handled(), _checkpoints(out / "checkpoints", training) as kept:
-        state = jax.device_put(kept.latest(initial_state(recipe, training.seed)), places.copies)
+    identity = _identity(planned.settings)
+    kept = _Checkpoints(out / "checkpoints", identity, training.checkpoint_every)
+    with handled():
+        state, rows = kept.latest(initial_state(recipe, training.seed))
+        state = jax.device_put(state, places.copies)
         first = int(state.step)
-        rows = [row for row in _rows(out / "trace.csv") if row["step"] <= first]
         began = time.monotonic()
         batches = data.batches(pictures, training.size, training.batch_size, training.seed, first)
         with (
@@ -326,11 +350,11 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                             out / "samples" / f"step_{number:06}.png", _sample(planned, following)
                         )
                     state = following  # with its row in the trace, wherever an interrupt comes
-                    kept.write_if_due(state)
-                kept.write(state)  # the card is still to be made
+                    kept.write_if_due(state, trace.rows)
+                kept.write(state, trace.rows)  # the card is still to be made
             except KeyboardInterrupt as interrupt:
                 with uninterrupted():
-                    kept.write(state)
+                    kept.write(state, trace.rows)
                 raise KeyboardInterrupt(
                     f"interrupted after step {int(state.step)}; the same command goes on from here"
                 ) from interrupt
@@ -367,14 +391,6 @@ def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> runs.Row:
         },
         "tv": float(weights.tv) * float(terms.tv),
     }
-
-
-def _rows(path: Path) -> Iterator[runs.Row]:
-    """Yields the rows of the trace that an earlier process left, without one cut off."""
-    if path.is_file():
-        whole = path.read_text().rpartition("\n")[0]
-        for row in csv.DictReader(whole.splitlines()):
-            yield {key: int(row[key]) if key == "step" else float(row[key]) for key in row}
 
 
 _paint = jax.jit(paint, static_argnums=(0, 4))
@@ -454,46 +470,52 @@ def _fidelities(planned: Plan, state: State) -> dict[str, dict[str, float]]:
     }
 
 
-class _checkpoints:  # noqa: N801, a context manager
-    """Checkpoints of a training, written in the background, as a context manager.
+class _Checkpoints:
+    """Checkpoints of a training, each a file named by its step.
 
     Args:
       folder: theirs.
-      training: the settings; `checkpoint_every` counts.
+      identity: of the training; none goes on from those of another.
+      every: seconds between two of them; 0 for none.
     """
 
-    def __init__(self, folder: Path, training: DictConfig) -> None:
-        import orbax.checkpoint as ocp
-
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._args = ocp.args
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._every = training.checkpoint_every
+    def __init__(self, folder: Path, identity: str, every: float) -> None:
+        self._folder, self._kind, self._every = folder, f"checkpoint {identity}", every
         self._last = time.monotonic()
 
-    def latest(self, initial: State) -> State:
-        """Returns the last state that was written, or the initial one."""
-        step = self._manager.latest_step()
-        if step is None:
-            return initial
-        state: State = self._manager.restore(step, args=self._args.StandardRestore(initial))
-        return state
+    def latest(self, initial: State) -> tuple[State, list[runs.Row]]:
+        """Returns the last state that is whole and its rows, or the initial one."""
+        damaged: list[NstyleError] = []
+        state, rows = initial, list[runs.Row]()
+        for path in self._there()[::-1]:
+            try:
+                found = stored.read_arrays(path, self._kind)
+            except stored.DamagedError as error:
+                damaged.append(error)
+                continue
+            if found is not None:
+                rows, leaves = found
+                state = jax.tree.unflatten(jax.tree.structure(initial), leaves)
+                break
+        for why in damaged:
+            _tell(f"{why}; the training goes on from step {int(state.step)}")
+        return state, rows
 
-    def write(self, state: State) -> None:
-        """Writes a state, in the background."""
-        if int(state.step) != self._manager.latest_step():
-            self._manager.save(int(state.step), args=self._args.StandardSave(state))
+    def write(self, state: State, rows: list[runs.Row]) -> None:
+        """Writes a state and the rows that led to it; of those before it the last one stays."""
+        step = int(state.step)
+        path = self._folder / f"{step:09}"
+        made = [row for row in rows if row["step"] <= step]
+        stored.write_arrays(path, self._kind, made, jax.tree.leaves(state))
+        before = [other for other in self._there() if other.name < path.name and other.is_file()]
+        for other in before[:-1]:
+            other.unlink()
         self._last = time.monotonic()
 
-    def write_if_due(self, state: State) -> None:
-        """Writes a state where `checkpoint_every` seconds went by."""
+    def write_if_due(self, state: State, rows: list[runs.Row]) -> None:
+        """Writes a state where so many seconds went by."""
         if self._every and time.monotonic() - self._last >= self._every:
-            self.write(state)
+            self.write(state, rows)
 
-    def __enter__(self) -> "_checkpoints":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with uninterrupted():
-            self._manager.wait_until_finished()
-            self._manager.close()
+    def _there(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*"))

@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 import pandas as pd
 
-from nstyle import images
+from nstyle import images, runs, stored
 
 LAYERS = ("content/conv4_2", "style/conv1_1", "style/conv3_1")
 
@@ -106,8 +106,16 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
     if left:
         result["weights"] = WEIGHTS
     (folder / "config.yaml").write_text(json.dumps(result["config"]))
-    (folder / "result.json").write_text(json.dumps(result))
-    (folder / "scores.json").write_text(json.dumps(scores(settings, random)))
+    write_result(folder, result)
+    picture = stored.digest(folder / "result.png")
+    found = {"scores": scores(settings, random), "picture": picture}
+    stored.write_json(folder / "scores.json", "scores", found)
+
+
+def write_result(folder, result):
+    """Writes what a run ended with, and the hashes of the files that are there."""
+    files = {name: stored.digest(folder / name) for name in runs.FILES}
+    stored.write_json(folder / "result.json", "result", result | {"files": files})
 
 
 def with_pair(settings, root):
@@ -154,5 +162,5 @@ def make_sweep(root, parameters, missing=(), name="pooling", **how):
         "parameters": parameters,
         "runs": members,
     }
-    (sweep / "sweep.json").write_text(json.dumps(content))
+    stored.write_json(sweep / "sweep.json", "sweep", content)
     return sweep

@@ -171,7 +171,7 @@ def test_one_style_of_several_is_the_network_with_its_scale_and_shift(random):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "width: 0 is less than 1"),
+        ({"width": 0}, "width: 0 is not from 1 to 1024"),
         ({"upsampling": "resise"}, "did you mean 'resize'"),
         ({"border": "zero"}, "did you mean 'zeros'"),
         ({"upscale": 2}, r"upscale: 2 is none of \(4, 8\)"),

@@ -376,7 +376,7 @@ def test_the_command_makes_them_and_counts_one_compilation(nstyle_here, masks, p
     for folder in Path("runs").glob("content-style_content-*"):
         trace = pd.read_csv(folder / "trace.csv")
         assert trace["best_loss"].iloc[-1] < trace["loss"][0]
-        scores = json.loads((folder / "scores.json").read_text())
+        scores = json.loads((folder / "scores.json").read_text())["scores"]
         assert scores["colour_histogram"] is not None
     for own in ("content_mask.png", "ramp.png"):
         status, _, err = nstyle_here(*given, f"out={own}")

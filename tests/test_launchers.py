@@ -84,7 +84,9 @@ def test_a_search_writes_its_front(given_once, tmp_path):
     assert process.returncode == 0, err
     (found,) = tmp_path.glob("runs/searches/*/optimization_results.yaml")
     front = yaml.safe_load(found.read_text())["solutions"]
-    scores = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/scores.json")]
+    scores = [
+        json.loads(path.read_text())["scores"] for path in tmp_path.glob("runs/*/scores.json")
+    ]
     assert len(scores) == 4
     pairs = {(score["lpips_content"], score["style_gram"]) for score in scores}
     assert {tuple(solution["values"]) for solution in front} <= pairs

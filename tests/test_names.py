@@ -12,9 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from nstyle import apply, config, pairs, report, train
-from nstyle.config import compose, compose_training, quote, read, shell, told
-from nstyle.errors import NstyleError
+from nstyle import config
+from nstyle.config import quote, read, shell, told
 
 SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]
 
@@ -22,7 +21,7 @@ LATIN = os.fsdecode(b"Gem\xe4lde.png")
 ODD = [
     "Gemälde.png",
     "絵 と, 写真.png",
-    "it's [1] (a) {b} \"c\".png",
+    'it\'s [1] (a) {b} "c".png',
     "a\\b\\.png",
     "${x}\\${y}.png",
     "=#~?*:@%&;|<>!.png",

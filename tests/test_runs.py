@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
-from nstyle import runs
+from nstyle import runs, stored
 from nstyle.config import compose, identifying
 from nstyle.errors import NstyleError
 from nstyle.job import plan
@@ -50,9 +50,9 @@ def test_a_trace_goes_on_after_its_rows(tmp_path):
 
 def test_an_unfinished_run_is_not_taken_for_a_finished_one(tmp_path):
     assert runs.finished(tmp_path) is None
-    runs.write_json(tmp_path / "result.json", {"stop": "interrupted"})
+    stored.write_json(tmp_path / "result.json", "result", {"stop": "interrupted"})
     assert runs.finished(tmp_path) is None
-    runs.write_json(tmp_path / "result.json", {"stop": "steps"})
+    stored.write_json(tmp_path / "result.json", "result", {"stop": "steps"})
     assert runs.finished(tmp_path) == {"stop": "steps"}
 
 

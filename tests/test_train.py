@@ -17,7 +17,7 @@ import pytest
 from conftest import command, replaced, values_in
 from safetensors.numpy import load_file
 
-from nstyle import data, images, models, runs, train
+from nstyle import data, images, models, runs, stored, train
 from nstyle.apply import painted_picture
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
@@ -278,9 +278,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert models.read(begun).card["losses"]["style_layers"] == ["conv1_1"]
     with pytest.raises(NstyleError, match=r"has a training with another style_weight=10.0"):
         train.train(*compose_training([*arguments, f"out={begun}", "style_weight=3"]))
-    settings = json.loads((begun / "settings.json").read_text())
+    settings = stored.read_json(begun / "settings.json", "training")
     del settings["training"]["upscale"]  # as before that setting
-    (begun / "settings.json").write_text(json.dumps(settings))
+    stored.write_json(begun / "settings.json", "training", settings)
     assert train.train(*compose_training([*arguments, *own])) == file
 
 
@@ -301,12 +301,6 @@ def test_what_is_interrupted_after_the_last_step_makes_none_again(
     assert train.train(*composed).is_file()
 
 
-def test_a_trace_that_was_cut_off_is_read_to_its_last_whole_row(tmp_path):
-    (tmp_path / "trace.csv").write_text("step,loss\r\n1,2.5\r\n2,2.2")
-    assert list(train._rows(tmp_path / "trace.csv")) == [{"step": 1, "loss": 2.5}]
-    assert list(train._rows(tmp_path / "none.csv")) == []
-
-
 def test_style_pictures_are_read_at_the_size_asked_for(folder, pictures, tmp_path):
     def digest(size):
         own = [f"style={pictures}/style.png", f"images={folder}", f"style_size={size}"]
@@ -322,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(settings, folder, pictures, tm
     composed = compose_training(
         [f"style={pictures}/style.png", *SMALL, f"images={folder}", f"out={tmp_path}"]
     )
-    with pytest.raises(NstyleError, match="settings.json is not of a training"):
+    with pytest.raises(NstyleError, match=r"settings.json is damaged, .* or not of a training"):
         train.train(*composed)
     assert (tmp_path / "settings.json").read_text() == settings
 
