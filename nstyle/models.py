@@ -29,6 +29,7 @@ _CARD: Mapping[str, Any] = {
     "nstyle": str,
     "styles": list,
     "training": dict,
+    "steps": int,
     "losses": dict,
     "references": list,
     "data": dict,

@@ -15,6 +15,8 @@ import json
 import math
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +82,9 @@ _EARLY_SAMPLES = (1, 10)
 
 #: Pictures and styles in a sample.
 _SAMPLES = 4
+
+#: A training has collapsed where its loss, the mean of so many rows, is so many times its lowest.
+_MEAN_ROWS, _COLLAPSED = 10, 3.0
 
 
 class Plan(NamedTuple):
@@ -325,6 +330,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
         state, rows = kept.latest(initial_state(recipe, training.seed))
         state = jax.device_put(state, places.copies)
         first = int(state.step)
+        lowest = _Lowest(rows)
         began = time.monotonic()
         batches = data.batches(pictures, training.size, training.batch_size, training.seed, first)
         with (
@@ -342,6 +348,9 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                     )
                     if number <= _ROW_EVERY or number % _ROW_EVERY == 0 or number == recipe.steps:
                         row = _row(number, loss, terms, planned)
+                        lowest.look(row["loss"], state)
+                        if lowest.collapsed and not math.isfinite(row["loss"]):
+                            break
                         trace.append(row)
                         progress.update(row)
                         board.update(row, functools.partial(_sample, planned, following))
@@ -358,7 +367,43 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                 raise KeyboardInterrupt(
                     f"interrupted after step {int(state.step)}; the same command goes on from here"
                 ) from interrupt
+    if lowest.collapsed and lowest.state is not None:
+        state = lowest.state
+        _tell(
+            f"the loss rose from {lowest.loss:.4g} to {lowest.now:.4g}: the network of step"
+            f" {int(state.step)} is kept; try a smaller learning_rate"
+        )
     return state, time.monotonic() - began
+
+
+class _Lowest:
+    """Where the loss of a training was lowest, as the mean of some rows.
+
+    Args:
+      rows: of the trace that an earlier process left.
+
+    Attributes:
+      loss: the lowest mean since then.
+      now: the mean of the last rows.
+      state: of the last of the rows of the lowest mean; None before the first one.
+    """
+
+    def __init__(self, rows: Iterable[runs.Row]) -> None:
+        self._recent = deque((row["loss"] for row in rows), _MEAN_ROWS)
+        self.loss = self.now = math.inf
+        self.state: State | None = None
+
+    def look(self, loss: float, state: State) -> None:
+        """Takes note of a row."""
+        self._recent.append(loss)
+        self.now = float(np.mean(self._recent))
+        if self.now <= self.loss:
+            self.loss, self.state = self.now, state
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the loss is far above its lowest, or not finite."""
+        return self.state is not None and not self.now <= _COLLAPSED * self.loss
 
 
 def _floats(batch: np.ndarray) -> np.ndarray:
@@ -377,8 +422,8 @@ def _sampled(step: int, every: int) -> bool:
 def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> runs.Row:
     """Returns a step as a row of the trace: `content`, `style` and `tv` are weighted."""
     weights = planned.goal.weights
-    if not math.isfinite(loss):
-        raise NstyleError(f"the loss is not finite at step {step}: try a smaller learning_rate")
+    if step == 1 and not math.isfinite(loss):
+        raise NstyleError("the loss is not finite at step 1: a weight is too large")
     return {
         "step": step,
         "loss": float(loss),
@@ -413,7 +458,8 @@ def _sample(planned: Plan, state: State) -> np.ndarray:
     if architecture.upscale:
         columns = [enlarged(given, architecture.upscale), columns[1], photographs]
         names = ["bicubic", "network", "original"]
-    cells = [list(row) for row in zip(*(np.asarray(column) for column in columns), strict=True)]
+    painted = (np.nan_to_num(column) for column in columns)  # of a network that collapsed
+    cells = [list(row) for row in zip(*painted, strict=True)]
     return images.contact_sheet(cells, names, cell=planned.held_out.shape[1])
 
 
@@ -432,6 +478,7 @@ def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
         "nstyle": __version__,
         "styles": planned.styles,
         "training": planned.settings["training"],
+        "steps": int(state.step),
         "losses": planned.losses,
         "references": jax.tree.map(
             lambda values: np.asarray(values).tolist(), planned.goal.references

@@ -354,6 +354,20 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vg
     assert sample.shape[1] > 3 * 32
 
 
+@pytest.mark.parametrize("rate", [30.0, 1e30])
+def test_a_training_that_collapses_keeps_its_best_network(folder, pictures, tmp_path, capsys, rate):
+    """Further and further from the photographs, and without a finite value."""
+    settings = [f"style={pictures}/style.png", f"images={folder}", f"out={tmp_path}/out"]
+    small = [setting.replace("steps=5", "steps=40") for setting in SMALL]
+    model = train.train(*compose_training([*settings, *small, f"learning_rate={rate}"]))
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("nstyle-train: note: the loss rose from ")
+    assert "is kept; try a smaller learning_rate" in told
+    kept = models.read(model)
+    assert kept.card["steps"] < 40
+    assert all(np.isfinite(own).all() for layer in kept.params.values() for own in layer.values())
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_path):
     arguments = [f"style={pictures}/style.png", f"images={folder}", *replaced(SMALL, "steps=400")]
