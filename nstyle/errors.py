@@ -16,6 +16,9 @@ class NstyleError(Exception):
     The command line prints the message and exits with status 2.
     """
 
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n")  # names of files may have some
+
 
 class LineParser(argparse.ArgumentParser):
     """An argument parser that tells what is wrong in one line, as everything else here does."""
@@ -28,14 +31,13 @@ class LineParser(argparse.ArgumentParser):
 def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     """Runs a command with the program's arguments: exits with 2 on wrong input, 130 on Ctrl-C."""
     huge_pages.start_over_with_them(name)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         command(sys.argv[1:])
     except NstyleError as error:
-        print(
-            f"{name}: {error}".replace("\n", "\\n"), file=sys.stderr
-        )  # a file's name may have some
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(f"{name}: {str(interrupt) or 'interrupted; nothing to save yet'}", file=sys.stderr)
