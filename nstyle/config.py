@@ -421,8 +421,12 @@ def quote(text: str) -> str:
     override = None if "\\" in text or "${" in text else _parsed(f"x={text}")
     if override is not None and override.value() == text:
         return text
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # OmegaConf would fill it in
-    return QuotedString(escaped, Quote.double).with_quotes()
+    return QuotedString(_escaped(text), Quote.double).with_quotes()
+
+
+def _escaped(text: str) -> str:
+    """Returns `text` so that OmegaConf does not take `${` for the start of another setting."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def told(override: str) -> str:
@@ -514,8 +518,12 @@ def _spelt_out(override: Override, own_configs: Path | None) -> str:
 
 def _matching(key: str, glob: Glob, own_configs: Path | None) -> list[str]:
     """Returns the options of a group, or the pictures, that a pattern stands for."""
+    included, excluded = (
+        [getattr(pattern, "text", pattern) for pattern in patterns]  # of a `QuotedString`
+        for patterns in (glob.include, glob.exclude)
+    )
     if key in _groups():
-        return glob.filter(group_options(key, own_configs))
+        return Glob(included, excluded).filter(group_options(key, own_configs))
     if key not in PATH_KEYS:
         raise NstyleError(f"{key}: glob is for pictures and for {', '.join(_groups())}")
 
@@ -524,7 +532,7 @@ def _matching(key: str, glob: Glob, own_configs: Path | None) -> list[str]:
         found = (Path(path.anchor).glob(str(path.relative_to(path.anchor))) for path in paths)
         return {file for files in found for file in files}
 
-    return pictures_among(files(glob.include) - files(glob.exclude))
+    return pictures_among(files(included) - files(excluded))
 
 
 def values_of(override: Override) -> list[str]:
@@ -723,8 +731,10 @@ def parse_settings(
             raise NstyleError(f"{key}: {what}")
         else:
             with one_line_errors():
-                as_it_is = key in verbatim
-                settings[key] = value if as_it_is else OmegaConf.from_dotlist([argument])[key]
+                if key in verbatim:
+                    settings[key] = _escaped(value)
+                else:
+                    settings[key] = OmegaConf.from_dotlist([argument])[key]
     with one_line_errors():
         config = cast(T, OmegaConf.to_object(OmegaConf.merge(schema, settings)))
     for key, (low, high) in ranges.items():

@@ -19,6 +19,9 @@ class NstyleError(Exception):
     The command line prints the message and exits with status 2.
     """
 
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n")  # names of files may have some
+
 
 class LineParser(argparse.ArgumentParser):
     """An argument parser that tells what is wrong in one line, as everything else here does."""
@@ -50,9 +53,7 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
             command(sys.argv[1:])
             interrupts.check()
     except NstyleError as error:
-        print(
-            f"{name}: {error}".replace("\n", "\\n"), file=sys.stderr
-        )  # a file's name may have some
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)

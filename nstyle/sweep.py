@@ -247,36 +247,53 @@ def _finished(members: Sequence[Member]) -> int:
     return sum(runs.finished(member.folder) is not None for member in members)
 
 
-def register() -> None:
-    """Puts the sweeper in the place of Hydra's basic one, which is what `-m` uses unless told."""
-    sweepers = Plugins.instance().class_name_to_class
-    sweepers["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = StoreSweeper
-    optuna = sweepers.get("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper")
-    if optuna is not None and not issubclass(optuna, _Checked):
-        sweepers[f"{optuna.__module__}.{optuna.__name__}"] = type("Search", (_Checked, optuna), {})
+class CheckedSearch(Sweeper):
+    """Optuna's search, refused where it could make nothing of what its runs return.
 
+    Args:
+      **options: of Hydra's `OptunaSweeper`.
+    """
 
-class _Checked(Sweeper):
-    """A search that is refused where it could make nothing of what its runs return."""
+    def __init__(self, **options: Any) -> None:
+        from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+
+        self._search = OptunaSweeper(**options)
+        given = options["direction"]
+        several = (
+            list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        )
+        self._directions = [str(getattr(direction, "name", direction)) for direction in several]
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """See Hydra's `Sweeper`."""
-        given, count = config.hydra.sweeper.direction, len(config.objectives)
-        directions = list(given) if isinstance(given, ListConfig) else [given]
-        names = [getattr(direction, "name", direction) for direction in directions]
-        if len(names) != count or not {*names} <= {"minimize", "maximize"}:
-            fitting = ",".join(["minimize"] * count)
+        objectives = config.objectives
+        known = {*self._directions} <= {"minimize", "maximize"}
+        if len(self._directions) != len(objectives) or not known:
+            fitting = ",".join(["minimize"] * len(objectives))
             raise NstyleError(
-                f"hydra.sweeper.direction: {', '.join(map(str, names))} for the objectives"
-                f" {', '.join(config.objectives)}; write hydra.sweeper.direction=[{fitting}]"
+                f"hydra.sweeper.direction: {', '.join(self._directions)} for the objectives"
+                f" {', '.join(objectives)}; write hydra.sweeper.direction=[{fitting}]"
             )
         if not config.scores:
             raise NstyleError("scores: false, but a search goes by the scores in objectives")
-        super().setup(  # type: ignore[safe-super]
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """See Hydra's `Sweeper`."""
+        return self._search.sweep(arguments)
+
+
+def register() -> None:
+    """Puts these in the place of Hydra's sweepers; the basic one is what `-m` uses unless told."""
+    known = Plugins.instance().class_name_to_class
+    for sweeper, own in (
+        ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", StoreSweeper),
+        ("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", CheckedSearch),
+    ):
+        if sweeper in known:
+            known[sweeper] = own
 
 
 def own_configs(config: DictConfig) -> Path | None:

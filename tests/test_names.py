@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from nstyle import config
-from nstyle.config import quote, read, shell, told
+from nstyle import apply, config, report, train
+from nstyle.config import compose, compose_training, quote, read, shell, told
+from nstyle.errors import NstyleError
 
 SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]
 
@@ -69,7 +71,8 @@ def test_what_is_quoted_hydra_reads_as_it_was(names):
         assert OmegaConf.to_container(OmegaConf.create(stored.decode()), resolve=True) == {
             "style": expected
         }
-    assert config.values_of(parsed(f"style={','.join(quoted)}")) == quoted
+    choice = config.values_of(parsed(f"style={','.join(quoted)}"))
+    assert [composed(f"style={value}") for value in choice] == names
 
 
 @settings(max_examples=150, deadline=None)
@@ -141,20 +144,161 @@ def test_what_the_grammar_has_a_meaning_for_keeps_it(named, monkeypatch):
         assert composed(*read([f"style_mask={value}"])) == meaning
 
 
-@pytest.mark.parametrize("name", [name for name in ODD if name not in ("1e3", "-m")])
-def test_runs_of_any_name_and_their_commands(name, nstyle_here, named, launched, tmp_path):
-    """Planned as far as their folders: a sweep's, and each run by itself."""
-    named(name), named("plain.png", "content.png")
-    runs = f"runs_dir={Path(name).stem}"
-    paintings = f"plain.png,{quote(name)}"
-    status, _, err = nstyle_here("-m", f"content={name}", f"style={paintings}", runs, *SMALL)
-    assert (status, len(launched)) == (0, 2), err
-    (path,) = (tmp_path / Path(name).stem / "sweeps").glob("*/sweep.json")
-    sweep = json.loads(path.read_text())
-    assert sweep["parameters"] == {"style": ["plain.png", name]}
-    again = [shell(["nstyle", *words(run["command"])]) for run in sweep["runs"]]
-    assert again == [run["command"] for run in sweep["runs"]]
-    launched.clear()
-    for command in (sweep["command"], *again):
-        status, _, err = nstyle_here(*words(command), *["-m"][len(launched[2:]) :])
-        assert status == 0, err
+def words(command):
+    """What a shell makes of a command, without the program's name."""
+    code = f"set -- {command}; printf '%s\\0' \"$@\""
+    told = subprocess.run(["/bin/bash", "-c", code], capture_output=True, check=True).stdout
+    return [os.fsdecode(word) for word in told.split(b"\0")[1:-1]]
+
+
+def test_a_run_with_odd_names_and_its_command(nstyle_here, named, tmp_path):
+    named("絵 と, 写真.png", "content.png"), named(LATIN), named("${x}\\.png")
+    given = ["content=絵 と, 写真.png", f"style=[{LATIN},${{x}}\\.png]", "init=${x}\\.png"]
+    status, _, err = nstyle_here(*given, "runs_dir=a, [b]", "out=it's (1).png", *SMALL)
+    assert status == 0, err
+    (path,) = tmp_path.glob("a, [[]b]/*/result.json")
+    command = words(json.loads(path.read_text())["command"])
+    Path("it's (1).png").unlink()
+    assert "made before" in nstyle_here(*command)[1]
+    assert Path("it's (1).png").is_file()
+
+
+def test_a_sweep_over_odd_names_its_report_and_the_commands_of_its_runs(
+    nstyle_here, named, tmp_path, monkeypatch, capsys
+):
+    named("ä.png"), named(LATIN), named("b [1].png", "content.png")
+    runs_dir = os.fsdecode(b"l\xe4ufe")
+    sweep = ["-m", "content=ä.png", f"style={LATIN},b [1].png", f"runs_dir={runs_dir}", *SMALL]
+    status, _, err = nstyle_here(*sweep)
+    assert status == 0, err
+    (path,) = tmp_path.glob(f"{runs_dir}/sweeps/*/sweep.json")
+    written = json.loads(path.read_text())
+    assert written["parameters"] == {"style": [LATIN, "b [1].png"]}
+    for run in written["runs"]:
+        assert "made before" in nstyle_here(*words(run["command"]))[1]
+    assert "2 of them there already" in nstyle_here(*words(written["command"]))[2]
+    monkeypatch.setattr(sys, "argv", ["nstyle-report", str(path.parent)])
+    report.main()
+    assert "index.html" in capsys.readouterr().out
+    table = pd.read_csv(path.parent / "table.csv")
+    assert list(table["style"]) == ["Gem\\udce4lde.png", "b [1].png"]
+    assert list(table.command) == [run["command"] for run in written["runs"]]
+
+
+def test_a_network_of_odd_names(named, tmp_path, monkeypatch, capsys):
+    folder = Path(os.fsdecode(b"Photos, \xe4"))
+    folder.mkdir()
+    for name in ("1.png", "2.png", LATIN):
+        named(folder / name, "content.png")
+    named("絵.png"), named(LATIN)
+    tiny = ["size=16", "batch_size=1", "steps=1", "width=2", "blocks=1", "sample_every=1"]
+    tiny += ["style_layers=conv1_1", "content_layers=conv1_1"]
+    composed = compose_training(
+        [f"style=[絵.png,{LATIN}]", f"images={folder}", "out=m [1], x", *tiny]
+    )
+    assert train.train(*composed) == Path("m [1], x/model.safetensors")
+    monkeypatch.setattr(sys, "argv", ["nstyle-apply", "m [1], x", str(folder), "out=${o}, p"])
+    apply.main()
+    assert "Gem\\udce4lde.png" in capsys.readouterr().out
+    assert len([*Path("${o}, p").iterdir()]) == 3
+
+
+def test_pictures_and_options_by_pattern(nstyle_here, named, launched, tmp_path):
+    for name in ("10.png", "2.png", "ä.png", "b/3.png", "b/c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        named(name)
+    Path("notes.txt").write_text("no picture")
+    assert read(["style=glob(*)"]) == ['style=2.png,10.png,"ä.png"']
+    assert read(["style=glob([*.png,b/*],exclude=[ä*,*0.png])"]) == ["style=2.png,b/3.png,b/c.png"]
+    assert read([f"style=glob({tmp_path}/2*)"]) == [f"style={tmp_path}/2.png"]
+    every = [name for name in config.group_options("solver") if name != "adam"]
+    assert read(["solver=glob(*,exclude=adam)"]) == [f"solver={','.join(every)}"]
+    assert nstyle_here("-m", "content=2.png", "style=glob(*)", *SMALL)[0] == 0
+    assert len(launched) == 3
+
+
+LISTS = {
+    "style_layers=conv1_1": ["style_layers=[conv1_1]"],
+    "style_layers=conv1_1,[conv2_1,conv3_1]": ["style_layers=[conv1_1],[conv2_1,conv3_1]"],
+    "style_blend=1": ["style_blend=[1]"],
+    "style_layer_weights=null": ["style_layer_weights=null"],
+    "style_layer_weights=range(1,3)": ["style_layer_weights=[1],[2]"],
+    "objectives=[]": ["objectives=[]"],
+    "style_weight=1": ["style_weight=1"],
+}
+
+
+@pytest.mark.parametrize("argument", LISTS)
+def test_a_single_value_is_a_list_where_lists_are(argument):
+    assert read([argument]) == LISTS[argument]
+    assert read(LISTS[argument]) == LISTS[argument]
+
+
+def test_a_single_layer_in_python():
+    assert compose(style_layers="conv1_1").style_layers == ["conv1_1"]
+
+
+REFUSED = {
+    "content=": "content: no value given",
+    "style=": "style: no value given",
+    "style=[plain.png,'']": "style: ['plain.png', ''] is neither a file nor a list of files",
+    "content_mask=": "content_mask: no value given",
+    "runs_dir=": "runs_dir: no value given",
+    "seed=": "seed: no value given",
+    "seed=1 seed=2": "seed: given twice, seed=1 and seed=2; give one",
+    "solver=adam solver=sgd": "solver: given twice",
+    "-m seed=range(3,1)": "seed: there is no value in seed=range(3,1)",
+    "-m style=glob(*.jpg)": "style: there is nothing for glob(*.jpg)",
+    "-m recipe=glob(x*)": "recipe: there is nothing for glob(x*)",
+    "-m experiment=glob(*)": "experiment: one experiment at a time",
+    "-m seed=glob(*)": "seed: glob is for pictures and for content_loss, experiment,",
+    "--style_weight 3": "did you mean 'style_weight=...'?",
+    "--style-weight=3": "did you mean 'style_weight=3'?",
+    "style_weight 3": "did you mean 'style_weight=...'?",
+    "-sc install=bash": "argument '-sc' cannot be read: write name=value",
+    "-cd nowhere": "--config-dir: there is no folder 'nowhere'",
+    "hydra.run.dir=x": "hydra.run.dir: a run has its own folder in runs_dir; write runs_dir=FOLDER",
+    "-m hydra.sweep.dir=x": "hydra.sweep.dir: sweeps lie in runs_dir; write runs_dir=FOLDER",
+    "-m hydra/sweeper=optuna": "hydra.sweeper.direction: minimize for the objectives"
+    " lpips_content, style_gram; write hydra.sweeper.direction=[minimize,minimize]",
+    "-m hydra/sweeper=optuna objectives=style_gram hydra.sweeper.direction=less": "direction: less",
+    "-m hydra/sweeper=optuna objectives=style_gram scores=false": "scores: false",
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_refused_in_one_line(command, nstyle_here, named, tmp_path):
+    named("plain.png")
+    status, out, err = nstyle_here(*command.split())
+    assert (status, out, len(err.splitlines())) == (2, "", 1), err
+    assert REFUSED[command] in err
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.png"]
+
+
+def test_an_error_is_one_line_whatever_the_name(nstyle_here, named):
+    named("plain.png")
+    status, _, err = nstyle_here("content=two\nlines.png", "style=plain.png")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "two\\nlines.png" in err
+
+
+def test_other_commands_take_no_setting_twice_and_none_empty():
+    for arguments, line in (
+        (["out=a", "out=b"], "out: given twice"),
+        (["out="], "out: no value given"),
+    ):
+        with pytest.raises(NstyleError, match=line):
+            apply._parsed(["model", "a.png", *arguments])
+        with pytest.raises(NstyleError, match=line):
+            compose_training(arguments)
+
+
+def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
+    named("ä.png", "content.png"), named("b, c.png")
+    search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "objectives=style_gram"]
+    given = ["content=ä.png", "style='b, c.png'", "size=48", "style_size=48", "steps=1"]
+    status, _, err = nstyle_here(*search, *given, "style_weight=interval(1,100)")
+    assert status == 0, err
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    scores = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/scores.json")]
+    assert found.best_value == min(score["style_gram"] for score in scores)
