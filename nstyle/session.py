@@ -339,17 +339,17 @@ class _Record:
         if folder.is_file():
             stored.move_aside(folder)
         self.job = build(self.run.planned)
-        for name in (*runs.FILES, *_on_the_way(config, self.job.steps)):
-            stored.make_way(folder / name)
-        for stale in ("result.json", "scores.json"):
-            stored.make_way(folder / stale)
-            (folder / stale).unlink(missing_ok=True)
         self._path = folder / "checkpoint"
         kept = self._kept()
+        stale = ("result.json", "scores.json")
+        for name in (*runs.FILES, *stale, "checkpoint", *_on_the_way(config, self.job.steps)):
+            stored.make_way(folder / name)
+        stored.write(folder / "config.yaml", to_yaml(config).encode())
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
         self.standing = kept.standing if kept else None
         rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
         self._batch = max(self._batch, kept.batch if kept else 1)
-        stored.write(folder / "config.yaml", to_yaml(config).encode())
         self._started = time.monotonic()
         self._due = self._started + config.checkpoint_every
         self.trace = files.enter_context(runs.Trace(folder / "trace.csv", rows))

@@ -118,7 +118,7 @@ def check(folder: Path, digests: Mapping[str, str]) -> None:
     """
     for name, known in digests.items():
         if digest(folder / name) != known:
-            raise _damaged(folder / name)
+            raise DamagedError(f"{folder / name} is not what was written")
 
 
 def make_way(path: Path) -> None:

@@ -57,8 +57,8 @@ DAMAGE = {
     "a list": lambda path: path.write_text("[]"),
     "null": lambda path: path.write_text("null"),
     "nested deeply": lambda path: path.write_text(100_000 * "["),
-    "a folder": as_folder,
     "unreadable": unreadable,
+    "a folder": as_folder,
     "missing": lambda path: path.unlink(),
 }
 
