@@ -432,7 +432,7 @@ def _escaped(text: str) -> str:
 def told(override: str) -> str:
     """Returns an override as one types it: names of files without quotes that `read` can spare."""
     key, value = override.partition("=")[0], _override(override).value()
-    if key in PATH_KEYS and isinstance(value, str):
+    if key in PATH_KEYS and isinstance(value, str) and not value.isspace():
         plain = f"{key}={value}"
         if [_override(again).value() for again in read([plain])] == [value]:
             return plain

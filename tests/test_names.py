@@ -79,6 +79,7 @@ def test_what_is_quoted_hydra_reads_as_it_was(names):
 @given(name=NAMES)
 @example(name="'a'")
 @example(name="null")
+@example(name=" ")
 @example(name="[a]")
 def test_what_a_command_tells_is_read_as_it_was(name):
     for key in ("content", "out"):
