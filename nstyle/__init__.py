@@ -44,6 +44,11 @@ __all__ = ["NstyleError", "Stylized", "__version__", "stylize"]
 _HOMES = {"stylize": "nstyle.job", "Stylized": "nstyle.job", "NstyleError": "nstyle.errors"}
 
 
+def __dir__() -> list[str]:
+    """Returns what there is, also what is not imported yet."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used, so that `import nstyle` costs little."""
     if name in _HOMES:

@@ -185,6 +185,19 @@ def decode(
     return to_float(rgb if size is None else _resized(rgb, size, side, name))
 
 
+def of_pillow(image: Any, name: str) -> np.ndarray | None:
+    """Returns a picture of Pillow as `load` returns a file; None of anything else.
+
+    Raises:
+      NstyleError: see `load`.
+    """
+    if not isinstance(image, Image.Image):
+        return None
+    header = _header(image)
+    _check_readable(image, header, name)
+    return to_float(_to_srgb(ImageOps.exif_transpose(image), header))
+
+
 @contextmanager
 def _file(path: str | Path) -> Iterator[BinaryIO]:
     try:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from omegaconf import DictConfig
 
 from nstyle import colour, images, tiles, weights
@@ -262,17 +263,24 @@ class Stylized(NamedTuple):
     loss: float
     stop: str
 
+    def __repr__(self) -> str:
+        """Returns one short line."""
+        return (
+            f"Stylized(image={self.image.dtype} {self.image.shape}, steps={len(self.trace) - 1},"
+            f" loss={self.loss:.4g}, stop={self.stop!r})"
+        )
+
 
 def stylize(
-    content: str | Path | np.ndarray | None = None,
-    style: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = None,
+    content: str | Path | ArrayLike | None = None,
+    style: str | Path | ArrayLike | Sequence[str | Path | ArrayLike] | None = None,
     **settings: Any,
 ) -> Stylized:
     """Makes a picture with the content of one picture in the style of another.
 
     Args:
-      content: file, or float array (height, width, 3) in [0, 1].
-      style: likewise; or several, all files or all arrays.
+      content: file, picture of Pillow, or array (height, width, 3): floats in [0, 1] or uint8.
+      style: likewise; or several, all files or all pictures and arrays.
       **settings: as on the command line: `size=256, steps=100, recipe="momo", pooling="max",
         style_layers=["conv1_1", "conv2_1"]`. `"solver.history_size": 20` sets a value in a group.
 
@@ -289,8 +297,11 @@ def stylize(
         if all(isinstance(picture, str | Path) for picture in several):
             files = [str(picture) for picture in several]
             settings[name] = files if len(files) > 1 else files[0]
-        elif all(hasattr(picture, "__array__") for picture in several):
-            pictures[name] = [_checked_array(name, np.asarray(picture)) for picture in several]
+        elif all(
+            hasattr(picture, "__array__") or hasattr(picture, "__array_interface__")
+            for picture in several
+        ):
+            pictures[name] = [_checked_array(name, picture) for picture in several]
         else:
             kinds = ", ".join(type(picture).__name__ for picture in several)
             raise NstyleError(f"{name}: files or arrays are needed, not {kinds}")
@@ -856,11 +867,18 @@ def _dot(weights: Mapping[str, float], terms: Mapping[str, float]) -> float:
     return sum(weights[layer] * term for layer, term in terms.items())
 
 
-def _checked_array(name: str, picture: np.ndarray) -> np.ndarray:
+def _checked_array(name: str, given: Any) -> np.ndarray:
+    picture = images.of_pillow(given, name)
+    if picture is None:
+        picture = np.asarray(given)
+    if picture.dtype == np.uint8:
+        picture = picture / np.float32(255)
     if picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
         raise NstyleError(f"{name}: an array of shape (height, width, 3), not {picture.shape}")
     if picture.dtype.kind != "f" or not np.isfinite(picture).all():
-        raise NstyleError(f"{name}: floats from 0 to 1 are needed, not {picture.dtype} as given")
+        raise NstyleError(
+            f"{name}: floats from 0 to 1 or uint8 are needed, not {picture.dtype} as given"
+        )
     if picture.min() < 0 or picture.max() > 1:
         raise NstyleError(
             f"{name}: values from 0 to 1 are needed, not {picture.min():g} to {picture.max():g}"

@@ -204,6 +204,11 @@ class Iteration(NamedTuple):
     course: Course
     stop: str = ""
 
+    def __repr__(self) -> str:
+        """Returns its numbers in one line."""
+        told = ("step", "value", "gradient_norm", "best_value", "best_step", "restarts", "stop")
+        return f"Iteration({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
+
 
 #: The name of the compiled step, by which JAX's monitoring reports its compilations.
 STEP_PROGRAM = "jit(optimisation_step)"

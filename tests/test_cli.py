@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,10 +305,22 @@ def test_stylize_from_python(pictures):
     assert (result.image.min() >= 0, result.image.max() <= 1) == (True, True)
     assert result.stop == "steps"
     assert pd.DataFrame(result.trace).loss.min() == result.loss
+    assert re.fullmatch(
+        r"Stylized\(image=float32 \(24, 32, 3\), steps=3, loss=[\d.]+, stop='steps'\)", repr(result)
+    )
+    assert {"stylize", "Stylized", "NstyleError"} <= {*dir(nstyle)}
     with pytest.raises(nstyle.NstyleError, match="values from 0 to 1 are needed"):
         nstyle.stylize(255 * content, pictures / "style.png")
     with pytest.raises(nstyle.NstyleError, match="did you mean 'style_weight'"):
         nstyle.stylize(content, pictures / "style.png", style_wight=1.0)
+
+
+def test_stylize_takes_what_python_programs_have(pictures):
+    opened = Image.open(pictures / "content.png")
+    small = {"style": pictures / "style.png", "size": 48, "steps": 1, "pyramid.levels": 1}
+    as_file = nstyle.stylize(pictures / "content.png", **small).image
+    for content in (opened, np.asarray(opened), images.load(pictures / "content.png")):
+        np.testing.assert_array_equal(nstyle.stylize(content, **small).image, as_file)
 
 
 def test_texture_synthesis_needs_no_content(pictures):
