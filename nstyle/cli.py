@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
 from nstyle.errors import LineParser, NstyleError, nearest, run_command
+from nstyle.interrupts import asked, handled
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -128,6 +129,7 @@ def _hydra(arguments: list[str]) -> None:
         application(_task)()
 
 
+@handled()
 def _task(composed: "DictConfig") -> Any:
     """A run, alone or of a search, or runs of a sweep, in this process or a launcher's worker.
 
@@ -144,7 +146,6 @@ def _task(composed: "DictConfig") -> Any:
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
 
-    from nstyle.interrupts import asked
     from nstyle.session import Task, perform_together
     from nstyle.sweep import command_line, task_of
 

@@ -38,8 +38,9 @@ def handled() -> Iterator[None]:
         yield
         return
     waiting, before = _Requests.waiting, {}
-    if not _Requests.handled:
-        _Requests.count, _Requests.handled = 0, True
+    outermost = not _Requests.handled
+    if outermost:
+        _Requests.handled = True
         there = {sign: signal.getsignal(sign) for sign in _SIGNALS}
         before = {sign: was for sign, was in there.items() if was is not signal.SIG_IGN}
         for sign in before:
@@ -48,8 +49,8 @@ def handled() -> Iterator[None]:
         yield
     finally:
         _Requests.waiting = waiting
-        if before:
-            _Requests.handled = False
+        if outermost:
+            _Requests.count, _Requests.handled = 0, False
         for sign, was in before.items():
             signal.signal(sign, was)
 

@@ -101,8 +101,9 @@ def perform(config: DictConfig, command: str = "", place: Place | None = None) -
       NstyleError: one line that names what is wrong, before anything is computed where possible.
       KeyboardInterrupt: interrupted; what was computed is saved.
     """
-    (outcome,) = perform_together([Task(config, command, place)])
-    check()
+    with handled():
+        (outcome,) = perform_together([Task(config, command, place)])
+        check()
     if isinstance(outcome, NstyleError):
         raise outcome
     return outcome
@@ -226,11 +227,17 @@ def folder_of(config: DictConfig, planned: Plan) -> Path:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Limits what JAX, if it has not started yet, and the linear algebra of NumPy use of the cores.
+    """Limits what JAX, if it has not started yet, uses of the cores; linear algebra has one.
+
+    Its matrices have 512 rows at most: beside another busy process, threads that wait for each
+    other take 3 to 20 times as long as one, and alone they are no faster.
 
     Raises:
       NstyleError: JAX has started with another number.
     """
+    import scipy.linalg  # noqa: F401  whose library JAX takes for it
+
+    threadpoolctl.threadpool_limits(1)
     if threads is None:
         return
     if _Threads.limit not in (None, threads):
@@ -239,7 +246,6 @@ def limit_threads(threads: int | None) -> None:
             " one command"
         )
     os.environ["PJRT_NPROC"] = str(threads)
-    threadpoolctl.threadpool_limits(threads)
     _Threads.limit = threads
 
 

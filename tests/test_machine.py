@@ -7,6 +7,7 @@ import sys
 
 import jax
 import pytest
+import threadpoolctl
 from conftest import command
 
 from nstyle import errors, machine, session
@@ -108,3 +109,9 @@ def test_devices_that_are_not_here_are_one_line(given, tmp_path, monkeypatch):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1 and "JAX_PLATFORMS: there are no devices of 'cuda' here" in err
+
+
+def test_linear_algebra_has_one_thread():
+    """Several wait for each other beside another busy process."""
+    session.limit_threads(None)
+    assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {1}
