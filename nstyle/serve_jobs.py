@@ -32,9 +32,11 @@ _LOOK_EVERY = 0.4
 #: Pictures on the way that a run saves, about.
 _SAVED = 25
 
-#: The command, with Ctrl-C as a terminal has it, also where the server itself ignores it.
+#: The command, with Ctrl-C as a terminal has it, also where the server itself ignores it; on Linux
+#: it is told to end (PR_SET_PDEATHSIG) where the server is killed and cannot tell it.
 _PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "import ctypes, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, signal.SIGTERM);"
     "from nstyle.cli import main; main()"
 )
 

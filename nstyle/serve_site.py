@@ -10,6 +10,7 @@ import functools
 import logging
 import shutil
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -44,6 +45,9 @@ N = TypeVar("N", int, float)
 
 #: Uploads that are read or worked on at the same time, and the seconds that one may take.
 _UPLOADS, _UPLOAD_SECONDS = 8, 120
+
+#: Of these, those from one address: a visitor with slow ones does not keep all others out.
+_UPLOADS_EACH = 4
 
 #: Connections at the same time; more are answered 503.
 _CONNECTIONS = 200
@@ -164,7 +168,7 @@ class _Site:
         self._styles = paintings()
         self._recipes = _recipes()
         self._desk = ThreadPoolExecutor(1)  # pictures and previews, one at a time
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()  # by address
         self._page = filled("serve_page.html", data=as_json(self._offer()))
 
     def _offer(self) -> dict[str, Any]:
@@ -288,9 +292,11 @@ class _Site:
     @asynccontextmanager
     async def _form(self, request: Request) -> AsyncIterator[FormData]:
         """What was sent, for as long as it is worked on."""
-        if self._uploads >= _UPLOADS:
-            raise HTTPException(503, f"busy: {_UPLOADS} uploads are worked on; try again")
-        self._uploads += 1
+        address = request.client.host if request.client else ""
+        if self._uploads.total() >= _UPLOADS or self._uploads[address] >= _UPLOADS_EACH:
+            now = self._uploads.total()
+            raise HTTPException(503, f"busy: {now} uploads are worked on; try again")
+        self._uploads[address] += 1
         try:
             async with asyncio.timeout(_UPLOAD_SECONDS):
                 form = await request.form(max_files=2, max_fields=8, max_part_size=1024)
@@ -301,7 +307,7 @@ class _Site:
         except TimeoutError as error:
             raise HTTPException(408, "upload: it took too long") from error
         finally:
-            self._uploads -= 1
+            self._uploads -= Counter([address])
 
     async def _at_desk(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._desk, work, *arguments)

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -358,8 +359,10 @@ def test_an_upload_is_limited_by_what_it_claims_in_time_and_in_number(
 
     monkeypatch.setattr(serve_site, "_UPLOAD_SECONDS", 0.1)
     assert post_in_parts(client, slow())[:2] == (408, "upload: it took too long")
-    monkeypatch.setattr(serve_site, "_UPLOADS", 0)
-    assert submit(client, photograph).status_code == 503
+    for limit in ("_UPLOADS", "_UPLOADS_EACH"):
+        with monkeypatch.context() as patched:
+            patched.setattr(serve_site, limit, 0)
+            assert submit(client, photograph).status_code == 503
 
 
 def test_only_this_page_may_send_and_only_by_this_name(client, photograph):
@@ -630,3 +633,34 @@ def test_the_commands_of_one_family_are_also_words_of_nstyle(nstyle_here):
     assert (status, err) == (
         2, "nstyle: unknown command 'srve'; did you mean 'serve'? (all: nstyle --help)\n"
     )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.slow
+def test_a_killed_server_leaves_no_run(tmp_path, pictures):
+    """The run ends as if it had been asked to, and its work is kept."""
+    program = f"""
+import asyncio, os, pathlib, signal
+from nstyle.serve_jobs import start_nstyle
+async def main():
+    given = ["content={pictures}/content.png", "style={pictures}/style.png", "steps=100000"]
+    small = ["size=32", "pyramid.levels=1", "tolerance=0", "scores=false", "out=a.png"]
+    process = await start_nstyle([*given, *small], pathlib.Path("."))
+    print(process.pid, flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    server = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        run = Path(f"/proc/{server.stdout.readline().strip()}")
+        deadline = time.monotonic() + 120
+        while not any(path.stat().st_size > 2000 for path in tmp_path.glob("runs/*/trace.csv")):
+            assert time.monotonic() < deadline, (tmp_path / "log.txt").read_text()
+            time.sleep(0.1)
+        server.kill()
+    while run.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert (tmp_path / "a.png").is_file()
