@@ -11,6 +11,7 @@
     guidance    regions from label pictures
     objective   the total loss from static structure and traced numbers
     tiles       the total loss and its gradient by tiles, for large pictures
+    balance     what a term is divided by, so that weights mean the same for every pair
     solver      L-BFGS, Adam, gradient descent with a safeguard
     batch       many pictures of one structure optimised together
     transfer    targets, noise, the optimisation of one picture
@@ -20,6 +21,7 @@
     images      reading and writing pictures
     config      settings: schema, composition, checks
     job         from settings to a result
+    stored      files that are read again, known by their hashes
     runs        the run store: a folder for each run, checkpoints
     session     one run, from its config to its folder
     grouping    which runs of a sweep share a compiled step
