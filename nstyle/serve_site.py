@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -27,6 +28,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nstyle import images, weights
 from nstyle.apply import mixture_of, painted_picture
@@ -42,6 +44,9 @@ from nstyle.sources import SUFFIXES
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
+
+#: Seconds in which the head of a request has to come.
+_HEAD_SECONDS = 20.0
 
 #: Uploads that are read or worked on at the same time, and the seconds that one may take.
 _UPLOADS, _UPLOAD_SECONDS = 8, 120
@@ -127,6 +132,7 @@ def serve(application: Starlette, listening: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             application,
+            http=_Connection,
             loop="asyncio",  # uvloop forks in a way that JAX's threads do not survive
             log_level="warning",
             access_log=False,
@@ -139,6 +145,22 @@ def serve(application: Starlette, listening: socket.socket) -> None:
         server.run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn's, when all is closed
         return
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed where the head of a request takes longer than `_HEAD_SECONDS`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
+
+    def _look(self, before: object) -> None:
+        """Closes a connection that has waited for a head since the request `before`."""
+        if self.conn.their_state is h11.IDLE and self.cycle is before:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
 
 
 class _OwnPagesOnly:

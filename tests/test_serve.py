@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -24,6 +25,7 @@ from nstyle.apply import painted_picture
 from nstyle.feedforward import Architecture, initial_params, parameter_shapes
 
 pytest.importorskip("starlette", reason="starlette is not installed")
+import uvicorn
 from starlette.testclient import TestClient
 
 from nstyle import serve_site
@@ -620,6 +622,32 @@ def test_the_real_server_answers_an_upload_that_is_too_large(served):
             answer += more
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert answer.endswith(b'{"error":"upload: more than 1 MB"}')
+
+
+def test_a_head_that_never_ends_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve_site, "_HEAD_SECONDS", 0.3)
+    server = []
+    monkeypatch.setattr(
+        uvicorn.Server,
+        "run",
+        lambda own, **how: server.append(own) or asyncio.run(own.serve(**how)),
+    )
+    listening = socket.create_server(("127.0.0.1", 0))
+    application = site(tmp_path / "out", LIMITS, [], ["127.0.0.1"])
+    serving = threading.Thread(target=serve_site.serve, args=(application, listening))
+    serving.start()
+    try:
+        with socket.create_connection(listening.getsockname(), timeout=30) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(b"GET / HTTP/1.1\r\nHost:")
+            began = time.monotonic()
+            while connection.recv(100_000):
+                pass
+            assert time.monotonic() - began < 10
+    finally:
+        server[0].should_exit = True
+        serving.join()
 
 
 def test_the_commands_of_one_family_are_also_words_of_nstyle(nstyle_here):
