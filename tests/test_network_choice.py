@@ -117,7 +117,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(settings, line, planned):
 def test_memory_takes_alexnet_whole_where_that_fits(planned):
     assert planned(recipe="alexnet", memory="1GiB").sizes[-1].tile is None
     with pytest.raises(NstyleError, match="network: memory and tile work with vgg16 and vgg19"):
-        planned(recipe="alexnet", memory="100MiB")
+        planned(recipe="alexnet", memory="330MiB")
 
 
 def test_a_batch_of_smoothed_alexnets_lowers_the_losses(nstyle_here, given, tmp_path):
