@@ -48,7 +48,7 @@ def test_sizes_too_small_to_be_of_use_are_left_out(small, settings, sides):
 
 
 def test_every_start_is_of_the_coarsest_size(small, pictures):
-    for init in ("content", "style", "noise", "mixture", str(pictures / "style.png")):
+    for init in ("content", "style", "noise", "mixture", str(pictures / "content.png")):
         planned = plan(compose(**small, init=init))
         assert planned.initial.array.shape == planned.sizes[0].shape
 
