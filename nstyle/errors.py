@@ -74,8 +74,8 @@ def lasting_output() -> Iterator[None]:
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
         yield
-        output.flush()
     finally:
+        output.flush()
         errors.flush()
         sys.stdout, sys.stderr = before
     if output.failure is not None and not isinstance(output.failure, BrokenPipeError):
