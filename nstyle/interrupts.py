@@ -31,8 +31,8 @@ class _Requests:
 def handled() -> Iterator[None]:
     """Handles requests to stop; a block within another goes on with what came before.
 
-    A signal that the process was told to ignore, as by `nohup`, stays ignored. Outside the main
-    thread signals are not ours to handle.
+    SIGHUP stays ignored where `nohup` ignores it. Outside the main thread signals are not ours to
+    handle.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -41,10 +41,12 @@ def handled() -> Iterator[None]:
     outermost = not _Requests.handled
     if outermost:
         _Requests.handled = True
-        there = {sign: signal.getsignal(sign) for sign in _SIGNALS}
-        before = {sign: was for sign, was in there.items() if was is not signal.SIG_IGN}
-        for sign in before:
-            signal.signal(sign, _came)
+        for sign in _SIGNALS:
+            was = signal.getsignal(sign)
+            # Ctrl-C is ignored in whatever a script starts in the background: not by its wish.
+            if sign != signal.SIGHUP or was is not signal.SIG_IGN:
+                before[sign] = was
+                signal.signal(sign, _came)
     try:
         yield
     finally:

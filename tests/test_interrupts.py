@@ -17,6 +17,13 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SMALL = ("size=32", "steps=3", "pyramid.levels=1", "tolerance=0")
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("sign", SIGNALS)
 def test_a_signal_raises_at_once_and_is_not_forgotten_where_that_is_swallowed(sign):
     before = signal.getsignal(sign)
@@ -54,14 +61,20 @@ def test_nothing_ends_what_is_being_saved(sign):
             check()
 
 
-def test_what_the_process_was_told_to_ignore_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def test_the_end_of_a_terminal_stays_ignored_under_nohup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with handled():
+        signal.raise_signal(signal.SIGHUP)
+        assert not asked()
+
+
+def test_ctrl_c_is_heard_in_what_a_script_starts_in_the_background():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with handled():
-            signal.raise_signal(signal.SIGHUP)
-            assert not asked()
+        with handled(), pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, before)
 
 
 def swallowing(function):
