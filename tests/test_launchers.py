@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import command
+from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 SWEEP = ["-m", "size=32", "steps=3", "init=noise", "pooling=avg,max", "seed=0,1"]
 LAUNCHERS = ("processes", "ray_local", "submitit_processes")
@@ -65,6 +67,21 @@ def test_failed_runs_of_workers_are_told(given_once, tmp_path):
     assert process.returncode == 2
     assert "Traceback" not in err
     assert "4 of 4 runs failed, first: cannot write" in err.splitlines()[-1]
+
+
+def test_a_worker_that_is_killed_is_one_line(nstyle_here, given, monkeypatch):
+    """What joblib raises then; the runs that were done before count."""
+
+    def killed(*_, **__):
+        raise TerminatedWorkerError("A worker process was killed\nby the system")
+
+    monkeypatch.setattr(JoblibLauncher, "launch", killed)
+    status, _, err = nstyle_here("-m", *given, "hydra/launcher=processes", "size=32", "seed=0,1")
+    assert status == 2
+    assert err.splitlines()[-1] == (
+        "nstyle: hydra/launcher: a worker ended (TerminatedWorkerError: A worker process was killed"
+        " by the system); 0 of 2 runs done; the same command goes on"
+    )
 
 
 @pytest.mark.parametrize("launcher", [*LAUNCHERS, "ray_cluster", "slurm"])
