@@ -1,6 +1,7 @@
 """What a sweep over pairs of pictures says of a parameter, for the page of findings.
 
-    python experiments/finding.py SWEEP PARAMETER [--baseline LEVEL] [--at WEIGHT] [--out FOLDER]
+    python experiments/finding.py SWEEP PARAMETER [--baseline LEVEL] [--at WEIGHT]
+                                  [--where NAME=LEVEL] [--out FOLDER]
 
 Prints two tables in Markdown: the means over the pairs at one style weight, and LPIPS to the
 photograph at an equal distance to the painting, along the style weights of the sweep, minus that of
@@ -19,7 +20,11 @@ from nstyle.files import write_atomic
 from nstyle.scores import SCORES
 
 WEIGHT, KEPT = "style_weight", "lpips_content"
-DISTANCES = {"style_gram": "Gram", "style_frechet": "Fréchet"}
+DISTANCES = {
+    "style_gram": "Gram",
+    "style_frechet": "Fréchet",
+    "style_gram_vgg16": "Gram by VGG-16",
+}
 MEANS = {
     "content_left": "content left",
     "style_left": "style left",
@@ -28,7 +33,11 @@ MEANS = {
     "style_gram": "Gram",
     "style_frechet": "Fréchet",
     "colour_histogram": "colours",
+    "style_gram_vgg16": "Gram by VGG-16",
 }
+#: Fewer pairs with a common range say nothing.
+LEAST_PAIRS = 6
+
 #: Rows of the sheet, and the longest side of its cells in pixels.
 SHOWN, CELL = 4, 96
 
@@ -42,7 +51,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def means(frame: pd.DataFrame, parameter: str, weight: str) -> str:
     """Returns the means over the pairs at one weight, a row for each level."""
     at = frame[frame[WEIGHT] == weight].groupby(parameter, observed=True)
-    found = at[[name for name in MEANS if name in frame]].mean()
+    found = at[[name for name in MEANS if name in frame]].mean().dropna(axis=1)
     rows = [[f"`{level}`", *(f"{value:.3f}" for value in own)] for level, own in found.iterrows()]
     return markdown([f"`{parameter}`", *(MEANS[name] for name in found)], rows)
 
@@ -56,15 +65,17 @@ def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> st
                 numbers, parameter, WEIGHT, distance, KEPT, [*statistics.PAIR], baseline
             ).assign(equal=name)
             for distance, name in DISTANCES.items()
+            if distance in frame and frame[distance].notna().any()
         ],
         ignore_index=True,
     )
+    found = found[found["n"] >= LEAST_PAIRS]
     found["p_holm"] = statistics.holm(found["p"].to_numpy())
     rows = [
         [
             f"`{row.level}`, {row.equal}",
             f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
-            f"{row.better} of {row.n} pairs",
+            f"{row.better:.0f} of {row.n:.0f} pairs",
             f"{row.p_holm:.2g}",
         ]
         for row in found.sort_values("level", kind="stable").itertuples()
@@ -96,17 +107,22 @@ def main() -> None:
     parser.add_argument("parameter", help="whose levels are compared")
     parser.add_argument("--baseline", help="the level that others are compared with; the first")
     parser.add_argument("--at", default="10", help="the style weight of means and pictures; 10")
+    parser.add_argument("--where", help="NAME=LEVEL: of another parameter, this level alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     sweep = report.read(options.sweep)
+    if options.where:
+        name, _, level = options.where.partition("=")
+        kept = [member for member in sweep.members if member.settings[name] == level]
+        sweep = sweep._replace(members=kept)
     frame = report.table(sweep)
     print(means(frame, options.parameter, options.at), end="\n\n")
     print(comparisons(frame, options.parameter, options.baseline))
     name = sweep.name.replace("-", "_")
     columns = [*sweep.varied, *(column for column in (*MEANS, *SCORES) if column in frame)]
-    kept = frame[list(dict.fromkeys(columns))].dropna(axis=1, how="all")
+    rows = frame[list(dict.fromkeys(columns))].dropna(axis=1, how="all")
     write_atomic(
-        options.out / f"{name}.csv", kept.to_csv(index=False, float_format="%.4g").encode()
+        options.out / f"{name}.csv", rows.to_csv(index=False, float_format="%.4g").encode()
     )
     images.save(options.out / f"{name}.jpg", sheet(sweep, options.parameter, options.at))
 
