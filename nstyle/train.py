@@ -108,6 +108,17 @@ class Plan(NamedTuple):
     losses: dict[str, Any]
     settings: dict[str, Any]
 
+    @property
+    def identity(self) -> str:
+        """A hash of the settings; one that comes later is null in them, and left out."""
+        told = {
+            group: {key: own[key] for key in own if own[key] is not None}
+            if isinstance(own, dict)
+            else own
+            for group, own in self.settings.items()
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
 
 def main() -> None:
     """Runs `nstyle-train` and exits: 0 done, 2 wrong input, 130 interrupted."""
@@ -151,8 +162,7 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
     model = out / models.FILE
     with runs.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
         _check_same(out, planned.settings)
-        identity = _identity(planned.settings)
-        if _made(out, identity):
+        if _made(out, planned.identity):
             return model
         for folder in (out, out / "checkpoints"):
             remove_half_written(folder)
@@ -162,19 +172,8 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
         params = jax.tree.map(np.asarray, state.params)
         models.write(model, models.Model(planned.recipe.architecture, params, card))
         card["files"] = {models.FILE: stored.digest(model)}
-        stored.write_json(out / "card.json", f"card {identity}", card)
+        stored.write_json(out / "card.json", f"card {planned.identity}", card)
     return model
-
-
-def _identity(settings: dict[str, Any]) -> str:
-    """Returns a hash of the settings of a training; one that comes later is null in it."""
-    told = {
-        group: {key: own[key] for key in own if own[key] is not None}
-        if isinstance(own, dict)
-        else own
-        for group, own in settings.items()
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _made(out: Path, identity: str) -> bool:
@@ -324,8 +323,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    identity = _identity(planned.settings)
-    kept = _Checkpoints(out / "checkpoints", identity, training.checkpoint_every)
+    kept = _Checkpoints(out / "checkpoints", planned.identity, training.checkpoint_every)
     with handled():
         state, rows = kept.latest(initial_state(recipe, training.seed))
         state = jax.device_put(state, places.copies)
