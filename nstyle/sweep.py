@@ -235,9 +235,9 @@ class StoreSweeper(Sweeper):
             except Exception as error:
                 if self._in_this_process():
                     raise
-                told = " ".join(str(error).split())[:200]
+                why = " ".join(str(error).split())[:200]
                 raise NstyleError(
-                    f"hydra/launcher: a worker ended ({type(error).__name__}: {told});"
+                    f"hydra/launcher: a worker ended ({type(error).__name__}: {why});"
                     f" {_finished(wanted)} of {len(wanted)} runs done; the same command goes on"
                 ) from error
         return [value for result in results for value in result.return_value]
