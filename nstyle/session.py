@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import threadpoolctl
 from omegaconf import DictConfig
 
-from nstyle import __version__, images, runs, stored
+from nstyle import __version__, huge_pages, images, runs, stored
 from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists
@@ -212,6 +212,8 @@ def _prepare(task: Task) -> _Run:
         _check_writable(out)
         _check_not_input(out, config)
     planned = plan(config)
+    if any(size.tile for size in planned.sizes):
+        huge_pages.keep_for_tiles()
     metadata = json.dumps({"nstyle": __version__, "config": deciding(config)}, sort_keys=True)
     return _Run(task, planned, folder_of(config, planned), metadata)
 

@@ -17,7 +17,7 @@ print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[2:])
 """
 ASKED = (
     "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
-    ":glibc.malloc.mmap_threshold=100000000:glibc.malloc.trim_threshold=200000000"
+    ":glibc.malloc.mmap_threshold=100000000:glibc.malloc.trim_threshold=32000000"
 )
 ON_REQUEST, ALWAYS = "always [madvise] never", "[always] madvise never"
 

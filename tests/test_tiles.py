@@ -268,8 +268,9 @@ def test_estimate_is_near_the_measured_peak(tile):
     program = f"""
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-from nstyle import tiles, weights
+from nstyle import huge_pages, tiles, weights
 from nstyle.objective import LossWeights, Problem, Structure, Targets
+huge_pages.keep_for_tiles()
 structure = Structure(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
 params = jax.tree.map(jnp.asarray, weights.load().params)
 image = np.random.default_rng(0).random((768, 1024, 3), np.float32)

@@ -67,6 +67,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.row:
         (size,) = options.sizes
+        if os.environ.items() >= huge_pages.ENVIRONMENT.items():
+            huge_pages.keep_for_tiles()
         print(json.dumps(ROWS[options.row](size, options.tile, options.rounds)))
         return
 
