@@ -3,11 +3,13 @@
 import os
 import tempfile
 
-# Weights, mean activations and compiled programs are kept for this run of the tests alone.
-cache = tempfile.TemporaryDirectory(prefix="nstyle-tests-")
-os.environ["NSTYLE_CACHE"] = cache.name
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{cache.name}/compiled"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Mean activations and compiled programs are kept for this run of the tests alone, by all its
+# processes: xdist's workers have the environment of the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    cache = tempfile.TemporaryDirectory(prefix="nstyle-tests-")
+    os.environ["NSTYLE_CACHE"] = cache.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{cache.name}/compiled"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 from jaxtyping import install_import_hook  # noqa: E402
 
