@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{cache.name}/compiled"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
-from jaxtyping import install_import_hook  # noqa: E402
+from jaxtyping import install_import_hook
 
 hook = install_import_hook(
     ["nstyle.layers", "nstyle.losses", "nstyle.networks", "nstyle.objective", "nstyle.transfer"],
