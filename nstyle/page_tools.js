@@ -78,10 +78,10 @@ function layered(size, pictures) {
   return stage;
 }
 
-/** The button `theme` goes from light to dark and back, beginning with what the system prefers. */
+/** The button `theme` goes from light to dark and back, beginning with what the system prefers; it says where to. */
 function startTheme() {
   const dark = () => (document.documentElement.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const show = () => $("theme").setAttribute("aria-pressed", dark());
+  const show = () => { $("theme").textContent = dark() ? "Light" : "Dark"; };
   $("theme").addEventListener("click", () => {
     document.documentElement.style.colorScheme = dark() ? "light" : "dark";
     show();
