@@ -309,7 +309,7 @@ def _download(url: str, output_file: str, pooch: Any, attempts: int = 3) -> None
 
 def _read(path: Path, network: str) -> tuple[RawLayers, str | None]:
     """Returns the layers of a file, and the pixel family if the file names one."""
-    reader = _READERS[path.suffix]
+    reader = _read_ckpt if path.suffix == ".ckpt" else _READERS[path.suffix]
     try:
         return reader(path, network)
     except NstyleError:
@@ -348,6 +348,7 @@ def _unpickled(path: Path) -> dict[str, Any]:
 
 
 def _read_ckpt(path: Path, network: str) -> tuple[RawLayers, str | None]:
+    """Reads what a dependency ships, once its hash is checked: others' pickles can crash NumPy."""
     convolutions = _unpickled(path)[_LPIPS_MODULES[network]]
     layers = layer_names(network)
     return {name: convolutions[f"Conv_{i}"] for i, name in enumerate(layers)}, None
@@ -434,11 +435,11 @@ def _index(key: str) -> int:
     return int(part) if part.isdigit() else 0
 
 
+#: Of files that users name.
 _READERS: dict[str, Callable[[Path, str], tuple[RawLayers, str | None]]] = {
     ".h5": _read_h5,
     ".safetensors": _read_safetensors,
     ".pth": _read_pth,
-    ".ckpt": _read_ckpt,
 }
 
 

@@ -20,6 +20,7 @@ hook = install_import_hook(
 hook.__enter__()
 
 import shutil  # noqa: E402
+import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import warnings  # noqa: E402
@@ -157,6 +158,8 @@ def command(*arguments, folder, module="nstyle.cli"):
         f"from {module} import main; main()"
     )
     program = [sys.executable, "-c", code, *arguments]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         program,
         cwd=folder,

@@ -7,6 +7,7 @@ else is kept in the folder beside its traceback, and the exit code is 1. Prints 
 """
 
 import argparse
+import faulthandler
 import json
 import shutil
 import signal
@@ -137,7 +138,6 @@ def networks(place: Path) -> Iterator[tuple[str, bytes]]:
     flat = {f"{layer}.{kind}": array for layer in own for kind, array in own[layer].items()}
     save_file(flat, place / "own.safetensors", {"network": "alexnet", "pixels": "torchvision"})
     yield ".safetensors", (place / "own.safetensors").read_bytes()
-    yield ".ckpt", weights.locate("lpips", "alexnet")[0].read_bytes()
     with h5py.File(place / "keras.h5", "w") as file:  # of the right shape up to its second layer
         for layer in layer_names("vgg16")[:2]:
             block, number = layer.removeprefix("conv").split("_")
@@ -296,7 +296,7 @@ def fuzz(minutes: float, seed: int, names: list[str], keep: Path) -> Counter[tup
                 counts[name, outcome] += 1
             if time.monotonic() - told > 60:
                 told = time.monotonic()
-                print(dict(counts), file=sys.stderr, flush=True)
+                print({" ".join(key): count for key, count in counts.items()}, flush=True)
     return counts
 
 
@@ -307,6 +307,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     options = parser.parse_args()
+    faulthandler.enable()
     warnings.simplefilter("ignore")
     counts = fuzz(options.minutes, options.seed, options.kinds.split(","), options.keep)
     for (name, outcome), count in sorted(counts.items()):

@@ -140,16 +140,14 @@ def test_networks19_file_for_vgg16_is_refused(tmp_path, vgg16):
         weights.load(str(tmp_path / "a.safetensors"))
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".safetensors", ".ckpt"])
+@pytest.mark.parametrize("suffix", [".h5", ".safetensors"])
 @pytest.mark.parametrize("damage", ["truncated", "garbage"])
 def test_damaged_files_are_refused(tmp_path, vgg16, suffix, damage):
     path = tmp_path / f"a{suffix}"
     if suffix == ".h5":
         keras_file(path, vgg16.params)
-    elif suffix == ".safetensors":
-        save_file(torchvision_arrays(vgg16.params), path)
     else:
-        path.write_bytes(pickle.dumps({"VGG16_0": {}}))
+        save_file(torchvision_arrays(vgg16.params), path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"garbage" * 9)
     with pytest.raises(NstyleError, match=f"{re.escape(str(path))} cannot be read") as raised:
@@ -157,16 +155,11 @@ def test_damaged_files_are_refused(tmp_path, vgg16, suffix, damage):
     assert "\n" not in str(raised.value)
 
 
-class Malice:
-    def __reduce__(self):
-        return (print, ("this must never run",))
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
-    (tmp_path / "a.ckpt").write_bytes(pickle.dumps({"VGG16_0": Malice()}))
-    with pytest.raises(NstyleError, match=r"it asks for builtins\.print"):
+def test_a_strangers_pickle_is_not_read(tmp_path):
+    """It may run code, and bytes that NumPy cannot restore may end the process."""
+    (tmp_path / "a.ckpt").write_bytes(pickle.dumps({"VGG16_0": {}}))
+    with pytest.raises(NstyleError, match=r"file type: unknown value '\.ckpt'"):
         weights.load(str(tmp_path / "a.ckpt"))
-    assert capsys.readouterr().out == ""
 
 
 def test_tampered_default_weights_are_refused(tmp_path, monkeypatch, vgg16):
