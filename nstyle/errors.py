@@ -50,7 +50,13 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     try:
         with interrupts.handled(), lasting_output(), warnings.catch_warnings():
             warnings.showwarning = note
-            command(sys.argv[1:])
+            try:
+                command(sys.argv[1:])
+            except NstyleError:
+                raise
+            except Exception:  # an extension that is interrupted while it loads is an ImportError
+                interrupts.check()
+                raise
             interrupts.check()
     except NstyleError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pytest
 from conftest import command
 
 from nstyle import session
+from nstyle.errors import run_command
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -86,6 +88,19 @@ def swallowing(function):
         return function(*arguments, **named)
 
     return interrupted
+
+
+def test_what_a_library_makes_of_a_signal_is_an_interrupt(monkeypatch, capsys):
+    def command(_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise ImportError("Encountered an error while initializing the extension.") from error
+
+    monkeypatch.setattr(sys, "argv", ["nstyle"])
+    with pytest.raises(SystemExit) as exited:
+        run_command("nstyle", command)
+    assert (exited.value.code, capsys.readouterr().err) == (130, "nstyle: interrupted\n")
 
 
 @pytest.mark.parametrize(
