@@ -7,6 +7,7 @@ wherever a piece of work begins or ends.
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +38,17 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting, before = _Requests.waiting, {}
+    waiting, before, told = _Requests.waiting, {}, sys.unraisablehook
     outermost = not _Requests.handled
     if outermost:
         _Requests.handled = True
+
+        def lost(unraisable: Any) -> None:
+            """Says nothing of a request in a callback whose exceptions are lost: it is counted."""
+            if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+                told(unraisable)
+
+        sys.unraisablehook = lost
         for sign in _SIGNALS:
             was = signal.getsignal(sign)
             # Ctrl-C is ignored in whatever a script starts in the background: not by its wish.
@@ -53,6 +61,7 @@ def handled() -> Iterator[None]:
         _Requests.waiting = waiting
         if outermost:
             _Requests.count, _Requests.handled = 0, False
+            sys.unraisablehook = told
         for sign, was in before.items():
             signal.signal(sign, was)
 

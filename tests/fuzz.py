@@ -291,7 +291,8 @@ def fuzz(minutes: float, seed: int, names: list[str], keep: Path) -> Counter[tup
                     number = counts[name, "failed"]
                     keep.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, keep / f"{name}-{number}{path.suffix}")
-                    (keep / f"{name}-{number}.txt").write_text(f"{suffix}\n{outcome}")
+                    log = f"{suffix}\n{outcome}".encode(errors="backslashreplace")
+                    (keep / f"{name}-{number}.log").write_bytes(log)
                     outcome = "failed"
                 counts[name, outcome] += 1
             if time.monotonic() - told > 60:

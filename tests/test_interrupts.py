@@ -90,6 +90,18 @@ def swallowing(function):
     return interrupted
 
 
+def test_a_request_in_a_callback_whose_exceptions_are_lost_is_counted_and_not_told(capsys):
+    class Collected:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with handled():
+        assert not asked()
+        Collected()
+        assert asked()
+    assert capsys.readouterr().err == ""
+
+
 def test_what_a_library_makes_of_a_signal_is_an_interrupt(monkeypatch, capsys):
     def command(_):
         try:
