@@ -973,6 +973,8 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
 
 def _check_number(key: str, value: float, low: float, high: float) -> None:
     high = min(high, _LARGEST)
+    if isinstance(value, str):  # OmegaConf takes a text with ${ in it for any type
+        raise NstyleError(f"{key}: {value!r} is not a number")
     if not low <= value <= high:
         allowed = f"at least {low}" if high == _LARGEST > value else f"from {low} to {high}"
         raise NstyleError(f"{key}: {value} is out of range (allowed: a number {allowed})")

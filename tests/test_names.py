@@ -304,3 +304,8 @@ def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
     found = OmegaConf.load(tmp_path / "optimization_results.yaml")
     scores = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/scores.json")]
     assert found.best_value == min(score["scores"]["style_gram"] for score in scores)
+
+
+def test_a_text_that_looks_like_another_setting_is_no_number():
+    with pytest.raises(NstyleError, match=r"seed: 'range.*' is not a number"):
+        compose(seed="range${seed}")
