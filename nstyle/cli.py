@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
 from nstyle.errors import LineParser, NstyleError, nearest, run_command
-from nstyle.interrupts import asked, handled
+from nstyle.interrupts import asked, check, handled, uninterrupted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -73,7 +73,9 @@ def _main(arguments: list[str]) -> None:
         _weights(arguments[1:])
     elif first in _COMMANDS:
         sys.argv[1:] = arguments[1:]
-        importlib.import_module(f"nstyle.{first}").main()
+        with uninterrupted():
+            module = importlib.import_module(f"nstyle.{first}")
+        module.main()
     elif first.isalpha() and (near := nearest(first, ["weights", *_COMMANDS])):
         raise NstyleError(f"unknown command {first!r}{near} (all: nstyle --help)")
     elif not arguments or {"-h", "--help"} & set(arguments):
@@ -95,11 +97,13 @@ def _main(arguments: list[str]) -> None:
 
 
 def _hydra(arguments: list[str]) -> None:
-    import hydra
+    with uninterrupted():  # an extension that is interrupted while it loads may end the process
+        import hydra
 
-    from nstyle import sweep
-    from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
-    from nstyle.files import path_exists
+        from nstyle import sweep
+        from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
+        from nstyle.files import path_exists
+    check()
 
     parser = LineParser("nstyle", add_help=False)
     mode = parser.add_mutually_exclusive_group()
