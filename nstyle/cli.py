@@ -4,7 +4,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def _main(arguments: list[str]) -> None:
         _weights(arguments[1:])
     elif first in _COMMANDS:
         sys.argv[1:] = arguments[1:]
-        with uninterrupted():
+        with _loading():
             module = importlib.import_module(f"nstyle.{first}")
         module.main()
     elif first.isalpha() and (near := nearest(first, ["weights", *_COMMANDS])):
@@ -96,14 +97,21 @@ def _main(arguments: list[str]) -> None:
         _hydra(arguments)
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Lets a request wait for libraries: an extension that it interrupts may end the process."""
+    with uninterrupted():
+        yield
+    check()
+
+
 def _hydra(arguments: list[str]) -> None:
-    with uninterrupted():  # an extension that is interrupted while it loads may end the process
+    with _loading():
         import hydra
 
         from nstyle import sweep
         from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
         from nstyle.files import path_exists
-    check()
 
     parser = LineParser("nstyle", add_help=False)
     mode = parser.add_mutually_exclusive_group()

@@ -36,7 +36,7 @@ from nstyle.config import (
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
-from nstyle.layers import deepest, gradient_flops, layer_names, needed
+from nstyle.layers import gradient_flops, layer_names, needed
 from nstyle.losses import FeatureMaps
 from nstyle.machine import memory_limit
 from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
@@ -359,7 +359,7 @@ def network_of(config: DictConfig) -> Network:
         config.pixels,
         config.pooling if config.rescale else None,
         _pooling_scale(config),
-        deepest((*config.content_layers, *config.style_layers), config.network),
+        needed((*config.content_layers, *config.style_layers), config.network),
         config.weights_seed,
         _stamp(config.weights),
     )
@@ -648,7 +648,7 @@ def _network(
     pixels: str | None,
     rescaled_for: str | None,
     pooling_scale: float,
-    layer: str,
+    layers: tuple[str, ...],
     seed: int,
     stamp: Any,
 ) -> Network:
@@ -656,7 +656,7 @@ def _network(
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
     if pooling_scale != 1.0:
         params = scale_pools(params, pooling_scale, network)
-    params = {name: params[name] for name in needed((layer,), network)}
+    params = {name: params[name] for name in layers}
     return Network(
         loaded.sha256,
         rescaled_for,

@@ -4,8 +4,9 @@
     python tests/regression.py after.json --against before.json
 
 Each command runs in this process, by its command line alone, on two small pictures. Written are the
-SHA-256 of each picture's pixels and the lowest losses; the same machine gives the same ones. What
-differs is printed, and the exit code is 1. `--only tiles,momo` runs some of them.
+SHA-256 of each picture's pixels and the lowest losses; the same machine gives the same ones by the
+same number of cores, as with `taskset -c 1`. What differs is printed, and the exit code is 1.
+`--only tiles,momo` runs some of them.
 """
 
 import argparse
@@ -145,13 +146,16 @@ def ends(name: str) -> list[Any]:
             os.chdir(before)
 
 
+def settled(arguments: Sequence[str]) -> list[str]:
+    """Returns arguments, the last of each setting in the place of those before."""
+    return [*{word.partition("=")[0]: word for word in arguments}.values()]
+
+
 def command(module: str, arguments: Sequence[str]) -> None:
     """Runs a command in this process; what it says is kept for when it fails."""
-    # Settings given again take the place of those before.
-    words = {word.partition("=")[0]: word for word in arguments}
     said = io.StringIO()
     with (
-        mock.patch.object(sys, "argv", ["nstyle", *words.values()]),
+        mock.patch.object(sys, "argv", ["nstyle", *settled(arguments)]),
         redirect_stdout(said),
         redirect_stderr(said),
     ):
@@ -164,10 +168,9 @@ def command(module: str, arguments: Sequence[str]) -> None:
 
 def _interrupt(arguments: Sequence[str]) -> None:
     """Starts a command in a process of its own, and interrupts it after a few steps."""
-    words = {word.partition("=")[0]: word for word in arguments}
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     code += "from nstyle.cli import main; main()"
-    program = [sys.executable, "-c", code, *words.values()]
+    program = [sys.executable, "-c", code, *settled(arguments)]
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not any(path.read_text().count("\n") > 5 for path in Path("runs").glob("*/trace.csv")):
         time.sleep(0.005)
