@@ -22,19 +22,27 @@ import numpy as np
 import pandas as pd
 import skimage.data
 
-from nstyle import images, weights
+from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.layers import layer_names
 from nstyle.losses import gram_matrix, style_loss
-from nstyle.networks import MEAN_PIXEL, Params, network_features
-from nstyle.rescaling import rescaled
+from nstyle.networks import (
+    MEAN_PIXEL,
+    Average,
+    Maximum,
+    Params,
+    Pooling,
+    layer_names,
+    network_features,
+    weights,
+)
+from nstyle.networks.rescaling import rescaled
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 SWIRLS = Path(__file__).parent / "demo" / "styles" / "swirls.jpg"
 
 
 def style_losses(
-    found: weights.Weights, params: Params, pooling: str, pair: list[jax.Array]
+    found: weights.Weights, params: Params, pooling: Pooling, pair: list[jax.Array]
 ) -> list[float]:
     """Returns E_l between two pictures at each of `LAYERS`."""
     features = [
@@ -94,11 +102,11 @@ def main() -> None:
             sets.append(caffe_stand_in(sets[0]))
     for title, filters in (("as they are", lambda w, _: w.params), ("rescaled", rescaled)):
         columns = {
-            f"{found.source} ({found.pixels}), {pooling}": style_losses(
+            f"{found.source} ({found.pixels}), {pooling.name}": style_losses(
                 found, filters(found, pooling), pooling, pair
             )
             for found in sets
-            for pooling in ("avg", "max")
+            for pooling in (Average(), Maximum())
         }
         table = pd.DataFrame(columns, index=pd.Index(LAYERS, name="layer"))
         table["spread"] = table.max(axis=1) / table.min(axis=1)

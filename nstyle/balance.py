@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.losses import FeatureMaps, Image, Scalar
+from nstyle.arrays import FeatureMaps, Image, Scalar
 from nstyle.objective import (
     Problem,
     References,

@@ -16,9 +16,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
+from nstyle.arrays import Image
 from nstyle.errors import NstyleError
-from nstyle.layers import extent, kernel_shape, needed, width
-from nstyle.losses import Image
+from nstyle.networks import NETWORKS, extent, kernel_shape, needed, width
 from nstyle.objective import Structure
 from nstyle.solver import (
     LBFGS,
@@ -41,10 +41,6 @@ from nstyle.solver import (
 )
 
 Images = Float[Array, "b h w 3"]
-
-#: Most memory of one evaluation, in bytes a pixel of the picture: the features kept for the way
-#: back and the gradients beside them (measured up to conv5_1 and conv5).
-EVALUATION_BYTES = {"vgg16": 2600, "vgg19": 2600, "alexnet": 300}
 
 _FLOAT_BYTES = 4
 
@@ -237,8 +233,8 @@ def minimize_batch(
 def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -> int:
     """Returns about how much memory one member of a batch takes, rather too much than too little.
 
-    One evaluation (`EVALUATION_BYTES` a pixel), what the solver keeps (`solver.memory_bytes`), and
-    the targets, features of the content layers and Gram matrices of the style layers.
+    One evaluation (`Architecture.evaluation_bytes`), what the solver keeps (`solver.memory_bytes`),
+    and the targets, features of the content layers and Gram matrices of the style layers.
 
     Args:
       structure: static part of the objective.
@@ -252,7 +248,7 @@ def member_bytes(structure: Structure, shape: tuple[int, ...], method: Method) -
     )
     targets = len(structure.regions)
     style = targets * sum(width(layer, network) ** 2 for layer in structure.style_layers)
-    evaluation = EVALUATION_BYTES[network] * shape[0] * shape[1]
+    evaluation = NETWORKS[network].evaluation_bytes * shape[0] * shape[1]
     return evaluation + memory_bytes(method, shape) + _FLOAT_BYTES * (content + style)
 
 

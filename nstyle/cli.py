@@ -235,8 +235,7 @@ def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | N
 
 
 def _weights(arguments: list[str]) -> None:
-    from nstyle import weights
-    from nstyle.layers import NETWORKS
+    from nstyle.networks import NETWORKS, weights
 
     parser = LineParser("nstyle weights", description=weights.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

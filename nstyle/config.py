@@ -4,12 +4,15 @@ Values live in the YAML files under `configs/`; here are their names, types and 
 and `cli` are the only ones that import Hydra.
 """
 
+import functools
 import math
+import pkgutil
 import re
 import shlex
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,17 +29,19 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nstyle.colour import COLOURS
-from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images import SIDES, parse_percent, parse_size
+from nstyle.losses import ContentLoss, Smoothing, StyleLoss
+from nstyle.networks import Pooling
+from nstyle.networks.weights import RANDOM
 from nstyle.pairs import pictures_among
+from nstyle.records import Record, check_number
 from nstyle.scores import SCORES
 from nstyle.solver import LBFGS, SGD, Adam, Method
-from nstyle.style_losses import STYLE_LOSSES, StyleLoss
-from nstyle.weights import RANDOM
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Record)
 
 
 @dataclass
@@ -93,21 +98,6 @@ class SGDConfig:
 
 
 @dataclass
-class NoSmoothingConfig:
-    """Features as they are."""
-
-    name: str = "none"
-
-
-@dataclass
-class SwagConfig:
-    """See `losses.softmax_smoothing`."""
-
-    name: str = "swag"
-    temperature: float = MISSING
-
-
-@dataclass
 class Config:
     """All settings of a run; `configs/config.yaml` says what each means."""
 
@@ -147,7 +137,7 @@ class Config:
     weights: str = MISSING
     weights_seed: int = MISSING
     pixels: str | None = MISSING
-    pooling: str = MISSING
+    pooling: Any = MISSING
     pooling_scale: float | None = MISSING
     precision: str = MISSING
     padding: str = MISSING
@@ -243,28 +233,20 @@ LOSS_KEYS = (
 )
 
 
-def _loss_schema(name: str, loss: type) -> type:
-    """Returns the schema of a loss: its options."""
-    options = [(option.name, option.type, MISSING) for option in fields(loss)]
-    return make_dataclass(f"{loss.__name__}Config", [("name", str, name), *options])
-
-
 #: By config group and name.
 _SCHEMAS: dict[str, Mapping[str, type]] = {
     "solver": {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig},
-    "smoothing": {"none": NoSmoothingConfig, "swag": SwagConfig},
-    "content_loss": {name: _loss_schema(name, loss) for name, loss in CONTENT_LOSSES.items()},
-    "style_loss": {name: _loss_schema(name, loss) for name, loss in STYLE_LOSSES.items()},
 }
 
-#: Numbers are float32 in the losses: what is larger would be infinite there.
-_LARGEST = 3e38
+#: Kinds of records, each chosen by the setting of its group: a YAML file with its class.
+_KINDS: tuple[type[Record], ...] = (Pooling, ContentLoss, StyleLoss, Smoothing)
 
-_LOSS_RANGES = {
-    "offset": (0.0, math.inf),
-    "bandwidth": (1e-6, math.inf),
-    "samples": (1, 16384),
-    "directions": (1, 4096),
+#: Settings of recipes that some records of a group have an option for: the record's group, its
+#: option, and the value with which records that have none are content.
+_SHARED = {
+    "content_reduction": ("content_loss", "reduction", "mean"),
+    "gram_normalization": ("style_loss", "normalization", "size"),
+    "style_reduction": ("style_loss", "reduction", "sum"),
 }
 
 METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
@@ -640,13 +622,20 @@ def _known_keys() -> list[str]:
         "pyramid.": [PyramidConfig],
         **{f"{group}.": list(found.values()) for group, found in _SCHEMAS.items()},
     }
-    return [
+    keys = [
         prefix + name
         for prefix, group in schemas.items()
         for schema in group
         for name in schema.__annotations__
         if not (prefix and name == "name")  # it is the group's: solver=adam
     ]
+    options = {
+        f"{kind.group}.{name}"
+        for kind in _KINDS
+        for found in _group_files(kind.group).values()
+        for name in found
+    }
+    return [*keys, *sorted(key for key in options if not key.endswith(("._target_", ".defaults")))]
 
 
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
@@ -691,7 +680,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     with one_line_errors():
         values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
-        _check_number(key, values[key], low, high)
+        check_number(key, values[key], low, high)
     _check_threads(values["threads"])
     _check_files("style", values["style"])
     recipe = "johnson2016" if training.upscale is None else "super-resolution"
@@ -739,7 +728,7 @@ def parse_settings(
         config = cast(T, OmegaConf.to_object(OmegaConf.merge(schema, settings)))
     for key, (low, high) in ranges.items():
         if getattr(config, key) is not None:
-            _check_number(key, getattr(config, key), low, high)
+            check_number(key, getattr(config, key), low, high)
     return words, config
 
 
@@ -755,45 +744,45 @@ def check(config: DictConfig) -> None:
     with one_line_errors():
         values = cast(dict[str, Any], OmegaConf.to_container(config, throw_on_missing=True))
     for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
-        _check_number(key, values[key], 0.0, math.inf)
+        check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):
         _check_layer_weights(values, key)
-    _check_number("style_falloff", values["style_falloff"], 0.01, 100.0)
-    _check_number("steps", values["steps"], 1, 1_000_000)
-    _check_number("save_every", values["save_every"], 0, math.inf)
-    _check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
+    check_number("style_falloff", values["style_falloff"], 0.01, 100.0)
+    check_number("steps", values["steps"], 1, 1_000_000)
+    check_number("save_every", values["save_every"], 0, math.inf)
+    check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
     _check_threads(values["threads"])
     _check_batch(values["batch"])
     _check_pictures(values)
     if values["memory"] is not None:
         parse_memory(values["memory"])
     if values["tile"] is not None:
-        _check_number("tile", values["tile"], 2, math.inf)
+        check_number("tile", values["tile"], 2, math.inf)
     for objective in values["objectives"]:
         check_choice("objectives", objective, SCORES)
         if objective == "style_gram_vgg16" and not values["vgg_score"]:
             raise NstyleError(f"objectives: {objective} is made with vgg_score=true")
-    _check_number("seed", values["seed"], 0, 2**32 - 1)
-    _check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
+    check_number("seed", values["seed"], 0, 2**32 - 1)
+    check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
     if values["weights_seed"] and values["weights"] != RANDOM:
         raise NstyleError(
             f"weights_seed: {values['weights_seed']} would change nothing with"
             f" weights={values['weights']} (it is of weights={RANDOM})"
         )
-    _check_number("value_range", values["value_range"], 1e-3, 1e6)
-    _check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
-    _check_number("pyramid.levels", values["pyramid"]["levels"], 1, 12)
-    _check_number("pyramid.factor", values["pyramid"]["factor"], 1.1, 16.0)
-    _check_number("pyramid.steps", values["pyramid"]["steps"], 1, 1_000_000)
-    _check_number("pyramid.least", values["pyramid"]["least"], 1, math.inf)
-    _check_number("pyramid.noise", values["pyramid"]["noise"], 0, 1)
+    check_number("value_range", values["value_range"], 1e-3, 1e6)
+    check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
+    check_number("pyramid.levels", values["pyramid"]["levels"], 1, 12)
+    check_number("pyramid.factor", values["pyramid"]["factor"], 1.1, 16.0)
+    check_number("pyramid.steps", values["pyramid"]["steps"], 1, 1_000_000)
+    check_number("pyramid.least", values["pyramid"]["least"], 1, math.inf)
+    check_number("pyramid.noise", values["pyramid"]["noise"], 0, 1)
     for key in ("low", "high", "mean", "std"):
-        _check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
+        check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
     _check_any_weight(values)
     parse_size(values["size"])
     _check_style_picture(values)
     if values["pooling_scale"] is not None:
-        _check_number("pooling_scale", values["pooling_scale"], 1e-3, 1e3)
+        check_number("pooling_scale", values["pooling_scale"], 1e-3, 1e3)
         if values["rescale"]:
             raise NstyleError(
                 f"pooling_scale: {values['pooling_scale']} with rescale=true, which sets the scale"
@@ -801,9 +790,21 @@ def check(config: DictConfig) -> None:
             )
     check_choice("size_side", values["size_side"], SIDES)
     method(config)
-    content_loss(config)
-    style_loss(config)
-    smoothing(config)
+    records = {kind.group: record(config, kind) for kind in _KINDS}
+    _check_shared(values, records)
+
+
+def _check_shared(values: dict[str, Any], records: Mapping[str, Record]) -> None:
+    """Refuses a value of a setting that the chosen record has no option for."""
+    for key, (group, option, neutral) in _SHARED.items():
+        chosen = records[group]
+        has_it = option in {own.name for own in fields(chosen)}
+        layers = values[f"{group.removesuffix('_loss')}_layers"]
+        if layers and not has_it and values[key] != neutral:
+            raise NstyleError(
+                f"{key}: {group}={chosen.name} does not read it, {values[key]!r} would change"
+                f" nothing (with it: {key}={neutral}, and another weight for that)"
+            )
 
 
 def _check_pictures(values: dict[str, Any]) -> None:
@@ -816,10 +817,10 @@ def _check_pictures(values: dict[str, Any]) -> None:
     _check_files("style", values["style"])
     _check_files("style_mask", values["style_mask"], empty=(None,))
     for share in values["style_blend"] or ():
-        _check_number("style_blend", share, 0.0, 1e6)
+        check_number("style_blend", share, 0.0, 1e6)
     if values["style_blend"] is not None and not any(values["style_blend"]):
         raise NstyleError(f"style_blend: {values['style_blend']} has no share above 0")
-    _check_number("mask_softness", values["mask_softness"], 0.0, 1000.0)
+    check_number("mask_softness", values["mask_softness"], 0.0, 1000.0)
     for key, given in (
         ("style_mask", values["style_mask"]),
         ("mask_softness", values["mask_softness"]),
@@ -841,7 +842,7 @@ def _check_style_picture(values: dict[str, Any]) -> None:
     size, rotation, colour = (values[key] for key in ("style_size", "style_rotation", "colour"))
     if size not in (None, "content") and parse_percent(size) is None:
         parse_size(size)
-    _check_number("style_rotation", rotation, -360.0, 360.0)
+    check_number("style_rotation", rotation, -360.0, 360.0)
     if rotation and size == "content":
         raise NstyleError(
             f"style_rotation: {rotation:g} degrees cut the style picture, which style_size=content"
@@ -857,7 +858,7 @@ def _check_style_picture(values: dict[str, Any]) -> None:
 
 def _check_threads(threads: int | None) -> None:
     if threads is not None:
-        _check_number("threads", threads, 1, 1024)
+        check_number("threads", threads, 1, 1024)
 
 
 def _check_batch(batch: Any) -> None:
@@ -896,48 +897,71 @@ def method(config: DictConfig) -> Method:
     }
     for key, value in options.items():
         low, high = ranges.get(key, (1e-12, math.inf))
-        _check_number(f"solver.{key}", value, low, high)
+        check_number(f"solver.{key}", value, low, high)
     return METHODS[name](**options)
 
 
-def style_loss(config: DictConfig) -> StyleLoss:
-    """Returns the style loss that the settings name.
+def record(config: DictConfig, kind: type[K]) -> K:
+    """Returns the record of a kind that the settings choose, such as their `StyleLoss`.
+
+    Its class is imported only if a YAML file of the group names it, of this package or of the
+    user's own folder: what came with a picture, a run or a request names none.
 
     Raises:
-      NstyleError: a number is out of its range, or a choice is unknown.
+      NstyleError: an option is unknown or out of its range, or the class is not of the kind.
     """
-    return _loss(config, "style_loss", STYLE_LOSSES)
+    with one_line_errors():
+        options = cast(dict[str, Any], OmegaConf.to_container(config[kind.group], resolve=True))
+    target = options.pop("_target_", None)
+    if target not in _targets(kind.group):
+        raise NstyleError(f"{kind.group}: no file of configs/{kind.group} has _target_: {target}")
+    try:
+        found = pkgutil.resolve_name(str(target))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise NstyleError(f"{kind.group}: _target_ {target} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise NstyleError(f"{kind.group}: _target_ {target} is not a {kind.__name__}")
+    try:
+        return found(**options)
+    except TypeError as error:
+        why = str(error).partition("() ")[2] or error
+        raise NstyleError(f"{kind.group}: {found.name} {why}") from error
 
 
-def content_loss(config: DictConfig) -> ContentLoss:
-    """Returns the content loss that the settings name.
+def use_folder(folder: Path | None) -> None:
+    """Adds a folder of the user's own for the rest of the process.
 
-    Raises:
-      NstyleError: a number is out of its range.
+    Its YAML files add to the groups, and its modules are found by their `_target_`.
     """
-    return _loss(config, "content_loss", CONTENT_LOSSES)
+    _Own.folder = folder
+    if folder is not None and str(folder.absolute()) not in sys.path:
+        sys.path.insert(0, str(folder.absolute()))
 
 
-def smoothing(config: DictConfig) -> float | None:
-    """Returns the temperature of the smoothing, None without.
+class _Own:
+    """The folder of `use_folder`."""
 
-    Raises:
-      NstyleError: a number is out of its range.
-    """
-    options = cast(dict[str, Any], OmegaConf.to_container(config.smoothing))
-    if options["name"] == "none":
-        return None
-    _check_number("smoothing.temperature", options["temperature"], 1e-3, 1e12)
-    return float(options["temperature"])
+    folder: Path | None = None
 
 
-def _loss(config: DictConfig, group: str, losses: Mapping[str, type[T]]) -> T:
-    options = cast(dict[str, Any], OmegaConf.to_container(config[group]))
-    kind = losses[check_choice(group, options.pop("name"), losses)]
-    for key, value in options.items():
-        if key in _LOSS_RANGES:
-            _check_number(f"{group}.{key}", value, *_LOSS_RANGES[key])
-    return kind(**options)
+def _group_files(group: str) -> dict[str, dict[str, Any]]:
+    """Returns the contents of the YAML files of a group, by the name of the option."""
+    folders = [config_dir(), *([_Own.folder] if _Own.folder else [])]
+    return {
+        path.stem: _yaml(path, path.stat().st_mtime_ns)
+        for folder in folders
+        for path in sorted((folder / group).glob("*.yaml"))
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _yaml(path: Path, changed: int) -> dict[str, Any]:
+    with one_line_errors():
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+
+
+def _targets(group: str) -> set[str]:
+    return {str(found["_target_"]) for found in _group_files(group).values() if "_target_" in found}
 
 
 def files(config: DictConfig, key: str) -> list[str | None]:
@@ -949,8 +973,11 @@ def files(config: DictConfig, key: str) -> list[str | None]:
 
 
 def deciding(config: DictConfig) -> dict[str, Any]:
-    """Returns the settings that decide the result, as plain containers."""
+    """Returns the settings that decide the result, as plain containers: records by their names."""
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    for kind in _KINDS:
+        chosen = record(config, kind)
+        values[kind.group] = {"name": chosen.name, **asdict(chosen)}
     return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
 
 
@@ -969,15 +996,6 @@ def identifying(config: DictConfig) -> dict[str, Any]:
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
     """Returns settings as YAML."""
     return OmegaConf.to_yaml(config)
-
-
-def _check_number(key: str, value: float, low: float, high: float) -> None:
-    high = min(high, _LARGEST)
-    if isinstance(value, str):  # OmegaConf takes a text with ${ in it for any type
-        raise NstyleError(f"{key}: {value!r} is not a number")
-    if not low <= value <= high:
-        allowed = f"at least {low}" if high == _LARGEST > value else f"from {low} to {high}"
-        raise NstyleError(f"{key}: {value} is out of range (allowed: a number {allowed})")
 
 
 def _check_any_weight(values: dict[str, Any]) -> None:
@@ -1004,4 +1022,4 @@ def _check_layer_weights(values: dict[str, Any], key: str) -> None:
             " (give one for each layer, or null for equal ones)"
         )
     for weight in weights:
-        _check_number(f"{key}_layer_weights", weight, 0.0, math.inf)
+        check_number(f"{key}_layer_weights", weight, 0.0, math.inf)

@@ -29,8 +29,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle import resolution
+from nstyle.arrays import at_least_float32
 from nstyle.errors import NstyleError, check_choice
-from nstyle.losses import at_least_float32
 from nstyle.networks import PRECISIONS
 
 #: Layer name -> name of an array -> array; see `TransformNet`.

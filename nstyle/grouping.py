@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nstyle.layers import extent, gradient_flops, layer_names, width
+from nstyle.losses import CrossLayerGram
+from nstyle.networks import extent, gradient_flops, layer_names, width
 from nstyle.objective import Structure
-from nstyle.style_losses import CrossLayerGram
 
 #: Of one compilation, in seconds, and of an evaluation, in operations a second; orders of magnitude
 #: (two CPU cores: 4 s and 1.3e11).

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.layers import windows
+from nstyle.networks import windows
 
 #: Most colours of a label picture; more are a photograph, or the blur of a JPEG.
 MOST_REGIONS = 16

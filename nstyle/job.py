@@ -18,32 +18,38 @@ import numpy as np
 from numpy.typing import ArrayLike
 from omegaconf import DictConfig
 
-from nstyle import colour, images, tiles, weights
+from nstyle import colour, images, tiles
+from nstyle.arrays import FeatureMaps
 from nstyle.balance import grey_picture
-from nstyle.batch import EVALUATION_BYTES
 from nstyle.config import (
     INITS,
     OUTPUT_KEYS,
     check,
     compose,
-    content_loss,
     files,
     method,
     parse_memory,
-    smoothing,
-    style_loss,
+    record,
 )
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.guidance import Guide, Labels, pooled
-from nstyle.layers import gradient_flops, layer_names, needed
-from nstyle.losses import FeatureMaps
+from nstyle.losses import ContentLoss, Smoothing, StyleLoss
 from nstyle.machine import memory_limit
-from nstyle.networks import POOLING_SCALES, Params, scale_pools, turned
+from nstyle.networks import (
+    NETWORKS,
+    Params,
+    Pooling,
+    gradient_flops,
+    layer_names,
+    needed,
+    scale_pools,
+    turned,
+    weights,
+)
+from nstyle.networks.rescaling import rescaled
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets
-from nstyle.rescaling import rescaled
 from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
-from nstyle.style_losses import is_random
 from nstyle.transfer import (
     Detail,
     Moment,
@@ -98,8 +104,8 @@ class Network:
     """Weights on the device, known by the hash of their file and what was done to them."""
 
     sha256: str
-    rescaled_for: str | None
-    pooling_scale: float
+    rescaled_for: Pooling | None
+    pooling_factor: float
     pixels: str
     params: Params = field(compare=False, repr=False)
 
@@ -327,20 +333,17 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     """
     return Structure(
         network=config.network,
-        pooling=config.pooling,
+        pooling=record(config, Pooling),
         pixels=pixels,
         content_layers=tuple(config.content_layers),
         style_layers=tuple(config.style_layers),
-        content_reduction=config.content_reduction,
-        gram_normalization=config.gram_normalization,
-        style_reduction=config.style_reduction,
         tv_kind=config.tv_kind,
         value_range=config.value_range,
         precision=config.precision,
         luminance=config.colour in colour.OF_LUMINANCE,
-        content_loss=content_loss(config),
-        style_loss=style_loss(config),
-        temperature=smoothing(config),
+        content_loss=record(config, ContentLoss),
+        style_loss=record(config, StyleLoss),
+        smoothing=record(config, Smoothing),
         padding=config.padding,
     )
 
@@ -357,8 +360,8 @@ def network_of(config: DictConfig) -> Network:
         config.weights,
         config.network,
         config.pixels,
-        config.pooling if config.rescale else None,
-        _pooling_scale(config),
+        record(config, Pooling) if config.rescale else None,
+        _pooling_factor(config),
         needed((*config.content_layers, *config.style_layers), config.network),
         config.weights_seed,
         _stamp(config.weights),
@@ -508,7 +511,7 @@ def build(planned: Plan) -> Job:
         planned.recoloured,
         planned.guide,
         planned.content_map,
-        seed if is_random(structure.style_loss) else None,
+        seed if structure.style_loss.is_random else None,
     )
 
     def stage(size: Size) -> Stage:
@@ -646,31 +649,31 @@ def _network(
     source: str,
     network: str,
     pixels: str | None,
-    rescaled_for: str | None,
-    pooling_scale: float,
+    rescaled_for: Pooling | None,
+    pooling_factor: float,
     layers: tuple[str, ...],
     seed: int,
     stamp: Any,
 ) -> Network:
     loaded = weights.load(source, network, pixels, seed)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
-    if pooling_scale != 1.0:
-        params = scale_pools(params, pooling_scale, network)
+    if pooling_factor != 1.0:
+        params = scale_pools(params, pooling_factor, network)
     params = {name: params[name] for name in layers}
     return Network(
         loaded.sha256,
         rescaled_for,
-        pooling_scale,
+        pooling_factor,
         loaded.pixels,
         turned(params, network),
     )
 
 
-def _pooling_scale(config: DictConfig) -> float:
-    """Returns the factor of pooled maps; none where filters are rescaled, which sets it."""
-    if config.pooling_scale is not None:
-        return float(config.pooling_scale)
-    return 1.0 if config.rescale else POOLING_SCALES[config.pooling]
+def _pooling_factor(config: DictConfig) -> float:
+    """Returns what `pooling_scale` multiplies pooled maps by, beside the pooling's own scale."""
+    if config.pooling_scale is None:
+        return 1.0
+    return float(config.pooling_scale) / record(config, Pooling).scale
 
 
 @functools.lru_cache(maxsize=32)
@@ -718,7 +721,7 @@ def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | 
     """Returns the peak memory of a process for one evaluation, by tiles or whole."""
     if tile is not None:
         return tiles.estimate(structure, shape, tile)
-    return tiles.PROGRAM_BYTES + EVALUATION_BYTES[structure.network] * shape[0] * shape[1]
+    return tiles.PROGRAM_BYTES + NETWORKS[structure.network].evaluation_bytes * shape[0] * shape[1]
 
 
 def _beside(solver: Method, shape: tuple[int, ...]) -> int:
@@ -1169,7 +1172,7 @@ def _check_memory(config: DictConfig, shape: tuple[int, ...], beside: int) -> No
         return
     pixels = shape[0] * shape[1]
     have = memory_limit()
-    need = EVALUATION_BYTES[config.network] * pixels + beside
+    need = NETWORKS[config.network].evaluation_bytes * pixels + beside
     if need > have:
         fits = int((have / need) ** 0.5 * max(shape[:2]))
         raise NstyleError(

@@ -18,39 +18,38 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nstyle.arrays import FeatureMaps, Image, Scalar
 from nstyle.colour import grey
-from nstyle.content_losses import ContentLoss, Euclidean, check_content_loss, content_term
 from nstyle.errors import NstyleError, check_choice
-from nstyle.layers import NETWORKS, canonical, deepest, layer_names, minimum_size
 from nstyle.losses import (
-    CONTENT_REDUCTIONS,
-    GRAM_NORMALIZATIONS,
-    STYLE_REDUCTIONS,
+    STYLE_LOSSES,
     TOTAL_VARIATIONS,
-    FeatureMaps,
-    Image,
-    Scalar,
-    softmax_smoothing,
+    ContentLoss,
+    Euclidean,
+    GramMatrix,
+    NoSmoothing,
+    Smoothing,
+    StyleLoss,
     total_variation,
 )
 from nstyle.networks import (
     MEAN_PIXEL,
+    NETWORKS,
     PADDINGS,
-    POOLINGS,
     PRECISIONS,
+    Average,
     Params,
+    Pooling,
+    canonical,
+    deepest,
+    layer_names,
+    minimum_size,
     network_features,
 )
-from nstyle.style_losses import (
-    GramMatrix,
-    StyleLoss,
-    StyleTerm,
-    check_guided,
-    check_style_loss,
-    guided_statistic,
-    observed,
-    style_term,
-)
+from nstyle.records import tried
+
+#: Style losses that regions and tiles can make, for messages; of `mmd` not the gaussian kernel.
+BY_MOMENTS = ", ".join(name for name, loss in STYLE_LOSSES.items() if loss().by_moments)
 
 
 @dataclass(frozen=True)
@@ -58,74 +57,78 @@ class Structure:
     """The static part of an objective; hashable, so that compiled functions are kept by it.
 
     Attributes:
-      network: a key of `layers.NETWORKS`.
-      pooling: a key of `networks.POOLINGS`.
+      network: a key of `networks.NETWORKS`.
+      pooling: how the network's maps become smaller.
       pixels: the family of the weights, `torchvision` or `caffe`.
       content_layers: layers of the content loss, any spelling, each once; may be empty.
       style_layers: layers of the style loss, likewise.
-      content_reduction: a key of `losses.CONTENT_REDUCTIONS`.
-      content_loss: one of the classes in `content_losses.CONTENT_LOSSES`, with its options.
-      style_loss: one of the classes in `style_losses.STYLE_LOSSES`, with its options.
+      content_loss: with its options.
+      style_loss: with its options.
+      smoothing: what features become before any loss.
       regions: for each target of the style loss the number of the region of the picture that is
         compared with it; None compares the whole picture.
       content_weighted: whether positions of the content loss have weights.
-      gram_normalization: a key of `losses.GRAM_NORMALIZATIONS`.
-      style_reduction: a key of `losses.STYLE_REDUCTIONS`.
       tv_kind: a key of `losses.TOTAL_VARIATIONS`.
       value_range: the value of white in the picture that is optimised, 1 or 255; total variation
         and the solver's step are in these units.
       precision: of the network, a key of `networks.PRECISIONS`; losses are float32.
       luminance: whether all terms are of the pictures' luminance alone, see `colour.grey`.
-      temperature: of the softmax that smooths all features before any loss, see
-        `losses.softmax_smoothing`; None leaves them as they are.
       padding: what the network sees beyond the picture's border, a key of `networks.PADDINGS`.
 
     Raises:
-      NstyleError: a value is not one of those allowed, or a layer is named twice.
+      NstyleError: a value is not one of those allowed, a layer is named twice, or a record that is
+        not this package's own breaks its contract.
     """
 
     network: str = "vgg16"
-    pooling: str = "avg"
+    pooling: Pooling = Average()  # noqa: RUF009, frozen
     pixels: str = "torchvision"
     content_layers: tuple[str, ...] = ("conv4_2",)
     style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-    content_reduction: str = "mean"
-    gram_normalization: str = "size"
-    style_reduction: str = "sum"
     tv_kind: str = "mean_squared"
     value_range: float = 1.0
     precision: str = "float32"
     luminance: bool = False
     content_loss: ContentLoss = Euclidean()  # noqa: RUF009, frozen
     style_loss: StyleLoss = GramMatrix()  # noqa: RUF009, frozen
+    smoothing: Smoothing = NoSmoothing()  # noqa: RUF009, frozen
     regions: tuple[int | None, ...] = (None,)
     content_weighted: bool = False
-    temperature: float | None = None
     padding: str = "zeros"
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, NETWORKS)
-        check_choice("pooling", self.pooling, POOLINGS)
         check_choice("pixels", self.pixels, MEAN_PIXEL)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("padding", self.padding, PADDINGS)
-        check_choice("content_reduction", self.content_reduction, CONTENT_REDUCTIONS)
-        check_choice("gram_normalization", self.gram_normalization, GRAM_NORMALIZATIONS)
-        check_choice("style_reduction", self.style_reduction, STYLE_REDUCTIONS)
         check_choice("tv_kind", self.tv_kind, TOTAL_VARIATIONS)
         for field in ("content_layers", "style_layers"):
             names = tuple(canonical(layer, self.network) for layer in getattr(self, field))
             if len(set(names)) < len(names):
                 raise NstyleError(f"{field}: a layer is named twice in {', '.join(names)}")
             object.__setattr__(self, field, names)
-        check_content_loss(
-            self.content_loss, self.content_layers, self.content_reduction, self.content_weighted
-        )
-        check_style_loss(
-            self.style_loss, self.style_layers, self.gram_normalization, self.style_reduction
-        )
-        if self.guided:
-            check_guided(self.style_loss, self.style_layers)
+        for record, kind in (
+            (self.pooling, Pooling),
+            (self.content_loss, ContentLoss),
+            (self.style_loss, StyleLoss),
+            (self.smoothing, Smoothing),
+        ):
+            tried(record, kind)
+        if self.content_weighted and not self.content_layers:
+            raise NstyleError("content_weight_map: there are no content_layers that it would weigh")
+        if self.content_weighted and not self.content_loss.by_position:
+            raise NstyleError(
+                f"content_weight_map: content_loss={self.content_loss.name} is no sum over"
+                " positions (allowed: euclidean, rescaled)"
+            )
+        self.style_loss.check_layers(self.style_layers)
+        if self.guided and not self.style_layers:
+            raise NstyleError("content_mask: there are no style_layers that would see its regions")
+        if self.guided and not self.style_loss.by_moments:
+            raise NstyleError(
+                f"content_mask: style_loss={self.style_loss.name} is not one of moments, which"
+                f" regions have (allowed: {BY_MOMENTS})"
+            )
         if not self.layers:
             raise NstyleError("content_layers and style_layers are both empty: nothing to optimise")
 
@@ -239,12 +242,7 @@ def features_of(
         precision=structure.precision,
         padding=structure.padding,
     )
-    if structure.temperature is None:
-        return features
-    return {
-        layer: softmax_smoothing(feature, structure.temperature)
-        for layer, feature in features.items()
-    }
+    return {layer: structure.smoothing(feature) for layer, feature in features.items()}
 
 
 def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:
@@ -261,30 +259,20 @@ def style_targets(
     Of several pictures they are joined in the order of `Structure.regions`.
     """
     features = features_of(structure, params, seen(structure, style), structure.style_layers)
-    by_layer = _observed(structure, features)
-    term = style_term_of(structure)
+    loss = structure.style_loss
+    by_layer = _looked_at(structure, features)
     if guidance is None:
-        return {layer: (term.statistic(own),) for layer, own in by_layer.items()}
-    by = term.by_moments
-    assert by is not None, "a structure with regions has checked its loss"
+        return {layer: (loss.statistic(own),) for layer, own in by_layer.items()}
     return {
-        layer: tuple(guided_statistic(by, own, region) for region in guidance[layer])
+        layer: tuple(loss.of_region(own, region) for region in guidance[layer])
         for layer, own in by_layer.items()
     }
 
 
-def style_term_of(structure: Structure, pixels: int = 1) -> StyleTerm:
-    """Returns the style loss of a layer, for pictures of so many pixels."""
-    return style_term(
-        structure.style_loss, structure.gram_normalization, structure.style_reduction, pixels
-    )
-
-
-def _observed(structure: Structure, features: FeatureMaps) -> dict[str, Any]:
+def _looked_at(structure: Structure, features: FeatureMaps) -> dict[str, Any]:
     order = layer_names(structure.network)
-    return observed(
-        structure.style_loss, features, tuple(sorted(structure.style_layers, key=order.index))
-    )
+    layers = tuple(sorted(structure.style_layers, key=order.index))
+    return structure.style_loss.looked_at(features, layers) if layers else {}
 
 
 def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scalar, Terms]:
@@ -317,8 +305,8 @@ def content_distances(
 
     def distance(layer: str) -> Scalar:
         own = problem.content_weights[layer] if problem.content_weights else 1.0
-        term = content_term(structure.content_loss, structure.content_reduction, own)
-        return term(features[layer], problem.targets.content[layer])
+        target = problem.targets.content[layer]
+        return structure.content_loss.distance(features[layer], target, own)
 
     return {layer: distance(layer) for layer in structure.content_layers}
 
@@ -334,18 +322,16 @@ def style_distances(
       problem: targets, guidance and seed.
       shape: height and width of the picture.
     """
-    by_layer = _observed(structure, features)
-    style = style_term_of(structure, pixels=shape[0] * shape[1])
+    by_layer = _looked_at(structure, features)
+    loss, pixels = structure.style_loss, shape[0] * shape[1]
     key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
 
     def distance(layer: str, target: Any, region: int | None) -> Scalar:
         if region is None:
-            return style.distance(by_layer[layer], target, key)
-        assert style.by_moments is not None and problem.guidance
-        statistic = guided_statistic(
-            style.by_moments, by_layer[layer], problem.guidance[layer][region]
-        )
-        return style.by_moments.distance(statistic, target)
+            return loss.distance(by_layer[layer], target, key, pixels)
+        assert problem.guidance
+        found = loss.of_region(by_layer[layer], problem.guidance[layer][region])
+        return loss.compare(found, target, pixels)
 
     return {
         layer: tuple(

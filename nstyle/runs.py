@@ -47,14 +47,12 @@ FILES = ("config.yaml", "trace.csv", "result.png")
 
 #: Modules of this package that a result depends on.
 _DECIDING_MODULES = (
-    "layers",
-    "losses",
-    "style_losses",
-    "content_losses",
+    "arrays",
+    "records",
+    "losses/*",
     "colour",
-    "networks",
+    "networks/*",
     "tiles",
-    "weights",
     "images",
     "guidance",
     "objective",
@@ -62,7 +60,6 @@ _DECIDING_MODULES = (
     "solver",
     "batch",
     "transfer",
-    "rescaling",
     "job",
 )
 
@@ -82,7 +79,8 @@ def run_id(deciding: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 def code_version(modules: tuple[str, ...] = _DECIDING_MODULES) -> str:
     """Returns a hash of modules of this package, by default of those that decide a result."""
     package = Path(__file__).parent
-    sources = [(package / f"{module}.py").read_bytes() for module in modules]
+    paths = [path for module in modules for path in sorted(package.glob(f"{module}.py"))]
+    sources = [path.read_bytes() for path in paths]
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
 
 

@@ -22,11 +22,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstyle import images
+from nstyle.arrays import FeatureMaps, Image
 from nstyle.errors import NstyleError
-from nstyle.layers import layer_names, minimum_size
-from nstyle.losses import FeatureMaps, Image
-from nstyle.networks import Params, network_features
-from nstyle.weights import alexnet_params, load
+from nstyle.networks import Maximum, Params, layer_names, minimum_size, network_features
+from nstyle.networks.weights import alexnet_params, load
 
 #: What `score` gives, by key: what it says and which direction is better.
 SCORES = {
@@ -329,5 +328,10 @@ def _layer_moments(network: str, pixels: bytes, shape: tuple[int, int, int]) -> 
 @functools.partial(jax.jit, static_argnums=0)
 def _features(network: str, params: Params, image: Image) -> FeatureMaps:
     return network_features(
-        params, image, network=network, pooling="max", layers=JUDGES[network], pixels="torchvision"
+        params,
+        image,
+        network=network,
+        pooling=Maximum(),
+        layers=JUDGES[network],
+        pixels="torchvision",
     )

@@ -30,13 +30,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from nstyle import images, weights
+from nstyle import images
 from nstyle.apply import mixture_of, painted_picture
 from nstyle.config import compose, config_dir
 from nstyle.errors import NstyleError, check_choice
 from nstyle.feedforward import check_side
 from nstyle.job import plan
 from nstyle.models import Model
+from nstyle.networks import weights
 from nstyle.pages import as_json, filled
 from nstyle.pairs import paintings
 from nstyle.serve_jobs import Job, Jobs, QueueFullError, Settings, Stage, Start, start_nstyle

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nstyle.arrays import Image, Scalar
 from nstyle.errors import NstyleError
-from nstyle.losses import Image, Scalar
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="(?s).*no longer maintained", module="jaxopt")

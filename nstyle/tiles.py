@@ -11,8 +11,8 @@ read with a halo of one position for every convolution, so tiles overlap by next
    al. 2016, arXiv 1604.06174) and pulls the cotangents back to its block's input.
 
 Past the last layer with a loss of its own, a block's backward pass needs no features, only where
-ReLU and pool let values through: one bit for each value, kept from the forward pass. Not so with L2
-pooling, whose slope is of the features: there all of a block's are computed again.
+ReLU and pool let values through: one bit for each value, kept from the forward pass. Not so with a
+pooling whose slope is of the features, as L2: there all of a block's are computed again.
 
 A tile reads beyond the picture's border what `Structure.padding` says, and zeros beyond that of
 every map, which is what the padding of a convolution over the whole picture amounts to. So all
@@ -35,45 +35,39 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from nstyle.arrays import FeatureMaps, Features, Gram, Image, Scalar, matrix_product
 from nstyle.balance import CONTENT_FLOOR, STYLE_FLOOR, worth
 from nstyle.colour import grey
-from nstyle.content_losses import Euclidean
 from nstyle.errors import NstyleError
-from nstyle.layers import blocks, deepest, extent, kernel_shape, width
 from nstyle.losses import (
-    CONTENT_REDUCTIONS,
-    FeatureMaps,
-    Features,
-    Gram,
-    Image,
-    Scalar,
+    Moments,
     gram_matrix,
-    matrix_product,
     total_variation,
 )
-from nstyle.networks import Params, convolution, pool, preprocess
+from nstyle.networks import (
+    NETWORKS,
+    Params,
+    blocks,
+    convolution,
+    deepest,
+    extent,
+    kernel_shape,
+    preprocess,
+    width,
+)
 from nstyle.objective import (
+    BY_MOMENTS,
     Problem,
     References,
     Structure,
     Targets,
     Terms,
     blended,
-    style_term_of,
     weighted_total,
-)
-from nstyle.style_losses import (
-    ByMoments,
-    Moments,
-    name_of,
-    names_by_moments,
 )
 
 #: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
 Map = Float[np.ndarray, "h w c"]
-
-#: Convolutions of stride 1 that keep their input's size, pools that halve it.
-TILED_NETWORKS = ("vgg16", "vgg19")
 
 #: Edges of tiles to choose from. Larger ones are no faster, smaller ones overlap by more.
 TILES = (512, 384, 256, 192, 128, 96, 64)
@@ -87,8 +81,8 @@ KEPT_BYTES = 60 * 2**20
 #: Copies of a tile's features that exist at a time, measured: inputs, outputs, XLA's temporaries.
 TILE_COPIES = 8
 
-#: More of them with L2 pooling, where a block's features are kept up to its pool.
-L2_COPIES = 2
+#: More of them where a block's features are kept up to its pool, as the pool's slope is of them.
+UNEVEN_COPIES = 2
 
 #: Memory taken over memory in use, measured with glibc.
 HEADROOM = 1.05
@@ -123,7 +117,7 @@ class _Block(NamedTuple):
 
     def pool(self, x: Features) -> Features:
         """The pool after it."""
-        return pool(x, self.structure.network, self.structure.pooling)
+        return self.structure.pooling(x, NETWORKS[self.structure.network].pool)
 
     @property
     def halo(self) -> tuple[int, int]:
@@ -133,7 +127,7 @@ class _Block(NamedTuple):
     @property
     def recomputed(self) -> tuple[str, ...]:
         """The layers whose features the backward pass needs, as a rule to the last with a loss."""
-        if self.structure.pooling == "l2" and self.pools:  # its slope depends on what it pools
+        if self.structure.pooling.even_share is None and self.pools:
             return self.layers
         losses = [i for i, name in enumerate(self.layers, 1) if name in self.structure.layers]
         return self.layers[: max(losses, default=0)]
@@ -297,11 +291,13 @@ def style_targets(
     """
     found: dict[str, Any] = {}
     if structure.style_layers:
-        alone, by = dataclasses.replace(structure, content_layers=()), _by_moments(structure)
+        alone = dataclasses.replace(structure, content_layers=())
+        check_structure(structure)
         for sums, _ in _targets(alone, params, style, tile):
             for layer in sums.grams:
                 positions = math.prod(extent(layer, structure.network, style.shape))
-                found[layer] = (by.statistic(_moments(sums, layer, positions), positions),)
+                own = _moments(sums, layer, positions)
+                found[layer] = (structure.style_loss.of_moments(own, positions),)
     return found
 
 
@@ -325,7 +321,7 @@ def references(
         energy = np.einsum("hwc,hwc->c", target, target, dtype=np.float64)
         mean = target.mean(axis=(0, 1), dtype=np.float64)
         variation = energy - math.prod(target.shape[:2]) * np.square(mean)
-        share = _content_share(structure.content_reduction, target.shape)
+        share = _square_share(structure, target.shape)
         floor = CONTENT_FLOOR * energy.sum()
         return worth(share * np.float32(variation.sum()), share * np.float32(floor))
 
@@ -333,10 +329,10 @@ def references(
         channels = width(layer, structure.network)
         positions = math.prod(extent(layer, structure.network, photograph.shape))
         blank = Moments(jnp.zeros(channels), jnp.zeros((channels, channels)))
-        energy = by.distance(by.statistic(blank, positions), target)
-        return worth(by.distance(found, target), STYLE_FLOOR * energy)
+        energy = loss.compare(loss.of_moments(blank, positions), target, pixels)
+        return worth(loss.compare(found, target, pixels), STYLE_FLOOR * energy)
 
-    by = _by_moments(structure, pixels=photograph.shape[0] * photograph.shape[1])
+    loss, pixels = structure.style_loss, photograph.shape[0] * photograph.shape[1]
     own = style_targets(structure, problem.params, photograph, tile)
     return References(
         {layer: of_content(layer) for layer in structure.content_layers},
@@ -353,21 +349,27 @@ def check_structure(structure: Structure) -> None:
     Raises:
       NstyleError: naming those that they can.
     """
-    if structure.network not in TILED_NETWORKS:
+    if not NETWORKS[structure.network].is_tileable:
+        able = [name for name, network in NETWORKS.items() if network.is_tileable]
         raise NstyleError(
-            f"network: memory and tile work with {' and '.join(TILED_NETWORKS)} alone; the pools of"
+            f"network: memory and tile work with {' and '.join(able)} alone; the pools of"
             f" {structure.network} overlap, and tiles would too"
+        )
+    if not structure.pooling.is_local:
+        raise NstyleError(
+            f"pooling: {structure.pooling.name} may read beyond its windows, where memory and tile"
+            " see nothing (they work with avg, max and l2)"
         )
     if structure.precision != "float32":
         raise NstyleError(
             f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"
         )
-    if structure.temperature is not None:
+    if not structure.smoothing.is_identity:
         raise NstyleError(
-            "smoothing: swag is over all positions of the whole picture, which memory and tile do"
-            " not have at once (with them: smoothing=none)"
+            f"smoothing: {structure.smoothing.name} is over all positions of the whole picture,"
+            " which memory and tile do not have at once (with them: smoothing=none)"
         )
-    if structure.content_layers and structure.content_loss != Euclidean():
+    if structure.content_layers and structure.content_loss.square_share((1, 1, 1)) is None:
         raise NstyleError(
             "content_loss: memory and tile work with euclidean alone; the others compare positions"
             " or read statistics of the whole picture"
@@ -376,18 +378,11 @@ def check_structure(structure: Structure) -> None:
         raise NstyleError("content_weight_map: memory and tile do not work with it yet")
     if structure.guided:
         raise NstyleError("content_mask: memory and tile do not work with regions yet")
-    if structure.style_layers and style_term_of(structure).by_moments is None:
+    if structure.style_layers and not structure.style_loss.by_moments:
         raise NstyleError(
-            f"style_loss: {name_of(structure.style_loss)} compares positions of the whole picture,"
-            f" which tiles cannot add up exactly (memory and tile work with {names_by_moments()})"
+            f"style_loss: {structure.style_loss.name} compares positions of the whole picture,"
+            f" which tiles cannot add up exactly (memory and tile work with {BY_MOMENTS})"
         )
-
-
-def _by_moments(structure: Structure, pixels: int = 1) -> ByMoments:
-    check_structure(structure)
-    by = style_term_of(structure, pixels).by_moments
-    assert by is not None
-    return by
 
 
 def _moments(sums: _Sums, layer: str, positions: int) -> Moments:
@@ -445,7 +440,8 @@ def _work_bytes(part: _Block, shape: tuple[int, ...]) -> int:
     rows, columns = (edge + 2 * halo for edge, halo in zip(part.tile, part.halo, strict=True))
     inputs = kernel_shape(part.layers[0], part.structure.network)[2]
     band = 4 * inputs * rows * (part.extent(shape)[1] + columns)
-    copies = TILE_COPIES + (L2_COPIES if part.structure.pooling == "l2" else 0)
+    uneven = part.structure.pooling.even_share is None
+    copies = TILE_COPIES + (UNEVEN_COPIES if uneven else 0)
     features = copies * 4 * part.channels * rows * columns
     return features + min(KEPT_BYTES, features) + band
 
@@ -545,17 +541,17 @@ def _terms(
 ) -> tuple[Terms, _Slopes]:
     """Returns the terms, but for total variation, and their weighted derivatives."""
     targets, weights = problem.targets, problem.weights
-    network = structure.network
+    network, loss, pixels = structure.network, structure.style_loss, shape[0] * shape[1]
     worths = problem.references or _ones(targets)
     terms, slopes = Terms({}, {}, jnp.zeros(())), _Slopes({}, {}, {})
     for layer in structure.style_layers:
-        by = _by_moments(structure, pixels=shape[0] * shape[1])
         positions = math.prod(extent(layer, network, shape))
 
-        def term(found: Moments, by: ByMoments = by, n: int = positions, on: str = layer) -> Scalar:
-            own = by.statistic(found, n)
+        def term(found: Moments, n: int = positions, on: str = layer) -> Scalar:
+            own = loss.of_moments(found, n)
             pairs = zip(targets.style[on], worths.style[on], strict=True)
-            return blended(problem.blend, [by.distance(own, of) / worth for of, worth in pairs])
+            distances = [loss.compare(own, of, pixels) / worth for of, worth in pairs]
+            return blended(problem.blend, distances)
 
         found = _moments(sums, layer, positions)
         terms.style[layer], slope = jax.value_and_grad(term)(found)
@@ -565,7 +561,7 @@ def _terms(
         slopes.shift[layer] = share * slope.mean - found.mean @ slopes.gram[layer]
     for layer in structure.content_layers:
         features = (*extent(layer, network, shape), width(layer, network))
-        share = _content_share(structure.content_reduction, features) / worths.content[layer]
+        share = _square_share(structure, features) / worths.content[layer]
         terms.content[layer] = share * jnp.float32(sums.squares[layer])
         slopes.square[layer] = 2.0 * weights.content[layer] * share
     return terms, slopes
@@ -579,13 +575,10 @@ def _ones(targets: Targets) -> References:
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _content_share(reduction: str, shape: tuple[int, ...]) -> Scalar:
-    """Returns the derivative of a content loss, which is linear in the squares, by any of them.
-
-    Compiled, so that neither the zeros nor the other derivatives ever exist.
-    """
-    return jax.grad(CONTENT_REDUCTIONS[reduction])(jnp.zeros(shape))[0, 0, 0]
+def _square_share(structure: Structure, shape: tuple[int, ...]) -> Scalar:
+    share = structure.content_loss.square_share(shape)
+    assert share is not None, "a structure that tiles take has checked its loss"
+    return share
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -743,7 +736,7 @@ def _forward_tile(
         x = _layer(part, params, x, layer, window, size)
         active[layer] = _trim(x, part.beyond(layer)) > 0
     pooled = part.pool(x) if part.pools else None
-    if pooled is not None and part.gated and part.structure.pooling == "max":
+    if pooled is not None and part.gated:
         _, pull = jax.vjp(part.pool, x)
         active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
@@ -783,9 +776,10 @@ def _backward_tile(
     if pooled is None:
         of_x = jnp.zeros_like(x)
     elif part.gated:
-        # Of four values maximum pooling takes one, which its gate alone lets through, and the mean
-        # a quarter of each: less work than the derivative of a pool of any windows.
-        share = 1.0 if part.structure.pooling == "max" else 0.25
+        # Less work than the derivative of a pool of any windows.
+        pooling = part.structure.pooling
+        assert pooling.even_share is not None, "without it nothing is gated"
+        share = pooling.scale * pooling.even_share
         spread = share * jnp.repeat(jnp.repeat(pooled, 2, axis=0), 2, axis=1)
         (of_x,) = jax.vjp(rest, x)[1](spread)
     else:

@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle import tiles
+from nstyle.arrays import FeatureMaps, Image
 from nstyle.balance import grey_picture, references
 from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
-from nstyle.layers import extent
-from nstyle.losses import FeatureMaps, Image
-from nstyle.networks import MEAN_PIXEL, Params
+from nstyle.networks import MEAN_PIXEL, Params, extent
 from nstyle.objective import (
     LossWeights,
     Problem,
@@ -43,7 +42,6 @@ from nstyle.solver import (
     iteration,
     minimize,
 )
-from nstyle.style_losses import is_random
 
 DISTRIBUTIONS = ("uniform", "normal")
 
@@ -226,7 +224,7 @@ def transfer(
 
 def draws_afresh(structure: Structure, method: Method) -> bool:
     """Says whether each step of a run has a loss of its own, by other random numbers."""
-    return is_random(structure.style_loss) and not isinstance(method, LBFGS)
+    return structure.style_loss.is_random and not isinstance(method, LBFGS)
 
 
 def drawn_afresh(problem: Problem, step: int) -> Problem:

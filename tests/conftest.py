@@ -36,7 +36,8 @@ with warnings.catch_warnings():
 
     Plugins.instance()  # later a warning of Ray's import would be an error, and leave it out
 
-from nstyle import cli, images, weights  # noqa: E402
+from nstyle import cli, images  # noqa: E402
+from nstyle.networks import weights  # noqa: E402
 
 os.environ.pop("NSTYLE_OFFLINE", None)
 

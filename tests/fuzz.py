@@ -27,11 +27,11 @@ from PIL import Image
 from report_store import make_sweep
 from safetensors.numpy import save_file
 
-from nstyle import images, models, report, runs, weights
+from nstyle import images, models, report, runs
 from nstyle.config import check_overrides, compose, compose_training, read
 from nstyle.errors import NstyleError
 from nstyle.feedforward import Architecture, parameter_shapes
-from nstyle.layers import kernel_shape, layer_names
+from nstyle.networks import kernel_shape, layer_names, weights
 
 #: Seconds that an input may take.
 LIMIT = 60

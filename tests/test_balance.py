@@ -14,12 +14,20 @@ from test_tiles import smooth
 from nstyle import images, job, tiles
 from nstyle.balance import CONTENT_FLOOR, STYLE_FLOOR
 from nstyle.config import compose, group_options
-from nstyle.content_losses import Contextual, Cosine, Rescaled, SelfSimilarity
-from nstyle.layers import layer_names
+from nstyle.losses import (
+    MMD,
+    STYLE_LOSSES,
+    Contextual,
+    Cosine,
+    Covariance,
+    Rescaled,
+    SelfSimilarity,
+    Wasserstein,
+)
+from nstyle.networks import layer_names
+from nstyle.networks.weights import load
 from nstyle.objective import LossWeights, Structure, content_distances, evaluate, features_of
-from nstyle.style_losses import MMD, STYLE_LOSSES, Covariance, Wasserstein
 from nstyle.transfer import equal_weights, objective, prepare
-from nstyle.weights import load
 
 STYLES = [*(loss() for loss in STYLE_LOSSES.values()), MMD(kernel="gaussian")]
 NETWORK_LAYERS = {

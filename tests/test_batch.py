@@ -23,7 +23,7 @@ from nstyle.batch import (
     stacked,
 )
 from nstyle.errors import NstyleError
-from nstyle.layers import extent, kernel_shape, layer_names, width
+from nstyle.networks import extent, kernel_shape, layer_names, width
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.solver import (
     LBFGS,

@@ -13,9 +13,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from test_style_losses import DEGENERATE, as_float64, flat, random_features, unit
 
-from nstyle.content_losses import CONTENT_LOSSES, Contextual, SelfSimilarity, content_term
 from nstyle.errors import NstyleError
-from nstyle.losses import grid_sample
+from nstyle.losses import CONTENT_LOSSES, Contextual, SelfSimilarity, content_term
+from nstyle.losses.points import grid_sample
 from nstyle.objective import Structure, features_of
 
 FLOOR = 1e-5

@@ -16,22 +16,21 @@ import nstyle
 from nstyle import images, job
 from nstyle.batch import stacked
 from nstyle.config import compose
-from nstyle.content_losses import Rescaled
 from nstyle.errors import NstyleError
 from nstyle.guidance import Guide, Labels, coverage, guidance, pooled
-from nstyle.layers import extent
-from nstyle.networks import pool
-from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
-from nstyle.style_losses import (
+from nstyle.losses import (
     MMD,
     Covariance,
     GramMatrix,
     MeanStd,
+    Rescaled,
     Wasserstein,
     guided_statistic,
     moments,
     style_term,
 )
+from nstyle.networks import extent, pool
+from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
 from nstyle.transfer import content_target, style_target
 
 LAYERS = ("conv1_1", "conv2_1")

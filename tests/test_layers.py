@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstyle.errors import NstyleError
-from nstyle.layers import (
+from nstyle.networks import (
     NETWORKS,
     blocks,
     canonical,
@@ -15,8 +15,8 @@ from nstyle.layers import (
     kernel_shape,
     layer_names,
     minimum_size,
+    network_features,
 )
-from nstyle.networks import network_features
 
 
 def test_counts_of_convolutions_are_those_of_the_paper():

@@ -13,12 +13,19 @@ from conftest import replaced
 from nstyle import job
 from nstyle.batch import minimize_batch, stacked
 from nstyle.config import compose, group_options
-from nstyle.content_losses import CONTENT_LOSSES, Contextual
 from nstyle.errors import NstyleError
 from nstyle.grouping import shared
+from nstyle.losses import (
+    CONTENT_LOSSES,
+    MMD,
+    STYLE_LOSSES,
+    Contextual,
+    CrossLayerGram,
+    MeanStd,
+    SlicedWasserstein,
+)
 from nstyle.objective import LossWeights, Structure, evaluate
 from nstyle.solver import LBFGS, Adam
-from nstyle.style_losses import MMD, STYLE_LOSSES, CrossLayerGram, MeanStd, SlicedWasserstein
 from nstyle.transfer import draws_afresh, objective, prepare, transfer
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nstyle import networks, rescaling, weights
-from nstyle.layers import kernel_shape, layer_names
+from nstyle import networks
+from nstyle.networks import kernel_shape, layer_names, rescaling, weights
 
 SAMPLES = 2000
 

@@ -9,10 +9,9 @@ import pytest
 
 from nstyle import images
 from nstyle.config import compose
-from nstyle.content_losses import Euclidean, content_term
 from nstyle.errors import NstyleError
 from nstyle.job import build, picture_of, plan, run
-from nstyle.losses import gram_matrix
+from nstyle.losses import Euclidean, content_term, gram_matrix
 from nstyle.objective import LossWeights, Structure, features_of
 from nstyle.transfer import equal_weights, objective, prepare
 

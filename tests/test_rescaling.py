@@ -4,10 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nstyle import rescaling
-from nstyle.layers import layer_names
 from nstyle.losses import gram_matrix, style_loss
-from nstyle.networks import network_features
+from nstyle.networks import layer_names, network_features, rescaling
 
 
 @pytest.fixture

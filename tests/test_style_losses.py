@@ -13,9 +13,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from nstyle.errors import NstyleError
-from nstyle.losses import grid_sample, unit_rows
-from nstyle.objective import Structure, features_of
-from nstyle.style_losses import (
+from nstyle.losses import (
     MMD,
     STYLE_LOSSES,
     CrossLayerGram,
@@ -25,9 +23,11 @@ from nstyle.style_losses import (
     Wasserstein,
     is_random,
     name_of,
-    random_directions,
     style_term,
 )
+from nstyle.losses.points import grid_sample, unit_rows
+from nstyle.losses.transport import random_directions
+from nstyle.objective import Structure, features_of
 
 KEY = jax.random.key(3)
 
@@ -239,7 +239,7 @@ def test_value_and_gradient_are_finite(name, other, features, random):
 @pytest.mark.parametrize("name", [n for n in LOSSES if style_term(LOSSES[n]).by_moments])
 def test_by_moments_is_the_same(name, random):
     """From sums over positions in float64, as tiles add them up."""
-    from nstyle.style_losses import Moments
+    from nstyle.losses import Moments
 
     term = style_term(LOSSES[name], "positions", "mean", 35)
 

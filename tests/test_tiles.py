@@ -22,11 +22,10 @@ from test_networks import random_vgg19
 
 from nstyle import huge_pages, tiles
 from nstyle.config import compose
-from nstyle.content_losses import Contextual
 from nstyle.errors import NstyleError
 from nstyle.job import structure_of
-from nstyle.layers import layer_names
-from nstyle.networks import turned
+from nstyle.losses import MMD, Contextual, Covariance, MeanStd, SlicedWasserstein, Wasserstein
+from nstyle.networks import layer_names, turned
 from nstyle.objective import (
     LossWeights,
     Structure,
@@ -34,7 +33,6 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
-from nstyle.style_losses import MMD, Covariance, MeanStd, SlicedWasserstein, Wasserstein
 from nstyle.transfer import prepare
 
 TOLERANCE = 1e-5

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from nstyle import weights
 from nstyle.errors import NstyleError
-from nstyle.layers import layer_names
+from nstyle.networks import layer_names, weights
 
 
 def keras_file(path, params, old=True):

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import fmin_l_bfgs_b
 
-from nstyle import images, weights
-from nstyle.networks import turned
+from nstyle import images
+from nstyle.networks import turned, weights
 from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.runs import environment
 from nstyle.solver import LBFGS, Objective, compile_steps

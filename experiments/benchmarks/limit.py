@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.layers import gradient_flops
+from nstyle.networks import gradient_flops
 from nstyle.objective import Structure
 from nstyle.transfer import objective
 

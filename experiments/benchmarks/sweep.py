@@ -30,13 +30,14 @@ import common
 import jax
 import jax.numpy as jnp
 
+from nstyle.networks import POOLINGS
 from nstyle.objective import Structure
 from nstyle.transfer import objective
 
 
 def bare_seconds(pooling: str, options: argparse.Namespace, rounds: int = 40) -> float:
     """Returns the median time of a bare evaluation."""
-    structure = dataclasses.replace(Structure(), pooling=pooling)
+    structure = dataclasses.replace(Structure(), pooling=POOLINGS[pooling]())
     problem, start = common.default_problem(options, structure)
     image = jnp.asarray(start)
     value_and_grad = jax.jit(jax.value_and_grad(objective(structure), has_aux=True))
@@ -100,7 +101,7 @@ def main() -> None:
 
     network = 0.0
     for pooling, times in bare.items():
-        alike = [one for one in ways[0].results if one["config"]["pooling"] == pooling]
+        alike = [one for one in ways[0].results if one["config"]["pooling"]["name"] == pooling]
         network += sum(one["steps"] + 1 for one in alike) * statistics.mean(times)
     overhead = 1 - network / ways[0].wall
     print(

@@ -35,9 +35,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle import huge_pages, tiles, weights
-from nstyle.batch import EVALUATION_BYTES
-from nstyle.networks import turned
+from nstyle import huge_pages, tiles
+from nstyle.networks import NETWORKS, turned, weights
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.transfer import equal_weights, objective
 
@@ -82,7 +81,7 @@ def main() -> None:
         shape = (size, size)
         tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
         kinds = ["tiled"]
-        whole_bytes = EVALUATION_BYTES[STRUCTURE.network] * size**2
+        whole_bytes = NETWORKS[STRUCTURE.network].evaluation_bytes * size**2
         if size <= options.whole_to and whole_bytes <= machine_bytes():
             kinds += whole_kinds
         else:

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nstyle.layers import geometry, needed
-from nstyle.networks import MEAN_PIXEL, Params
+from nstyle.networks import MEAN_PIXEL, Params, geometry, needed
 from nstyle.objective import LossWeights, Structure
 
 #: (1, 3, height, width) -> loss.

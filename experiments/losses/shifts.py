@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 import skimage.data
 
-from nstyle import images, weights
-from nstyle.content_losses import CONTENT_LOSSES, content_term
+from nstyle import images
+from nstyle.losses import CONTENT_LOSSES
+from nstyle.networks import weights
 from nstyle.objective import Structure, features_of
 
 SHIFTS = (1, 2, 4, 8)
@@ -41,7 +42,7 @@ def changes(content: np.ndarray, other: np.ndarray, layer: str) -> pd.DataFrame:
     still, unrelated = (features(of[:height, :width]) for of in (content, other))
     rows = {}
     for name, kind in CONTENT_LOSSES.items():
-        term = jax.jit(content_term(kind()))
+        term = jax.jit(kind().distance)
         scale = float(term(unrelated, still))
         rows[name] = {
             f"{shift} px": float(term(features(content[:height, shift : shift + width]), still))

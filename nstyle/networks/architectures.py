@@ -44,10 +44,19 @@ class Architecture(NamedTuple):
     Attributes:
       convolutions: in order, each with its ReLU.
       pool: edge of the pools' windows. They go by 2 and drop a last row or column that fills none.
+      evaluation_bytes: most memory of one evaluation, for each pixel of the picture: the features
+        kept for the way back and the gradients beside them (measured up to conv5_1 and conv5).
     """
 
     convolutions: tuple[Convolution, ...]
     pool: int
+    evaluation_bytes: int
+
+    @property
+    def is_tileable(self) -> bool:
+        """Whether convolutions keep their input's size, and pools halve it without overlap."""
+        own = {(layer.stride, layer.kernel - 2 * layer.padding) for layer in self.convolutions}
+        return own == {(1, 1)} and self.pool == 2
 
 
 def _vgg(*counts: int) -> Architecture:
@@ -60,6 +69,7 @@ def _vgg(*counts: int) -> Architecture:
             for index in range(1, count + 1)
         ),
         pool=2,
+        evaluation_bytes=2600,
     )
 
 
@@ -75,6 +85,7 @@ NETWORKS: dict[str, Architecture] = {
             Convolution("conv5", 256),
         ),
         pool=3,
+        evaluation_bytes=300,
     ),
 }
 

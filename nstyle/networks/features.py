@@ -5,7 +5,7 @@ expect (`preprocess`), and returns the features of the layers asked for, after t
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nstyle.layers import NETWORKS, geometry, layer_names, needed
-from nstyle.losses import FeatureMaps, Features, Image
+from nstyle.arrays import FeatureMaps, Image
+from nstyle.networks.architectures import NETWORKS, geometry, layer_names, needed
+from nstyle.networks.pooling import Pooling
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name; with
 #: `turned` also the kernels that gradients are convolved with.
@@ -26,29 +27,6 @@ Kernel = Float[Array | np.ndarray, "_ _ _ _"]
 
 #: One number for each filter of a layer.
 PerFilter = Float[Array, "_"]
-
-
-def _l2_pool(
-    x: Features, window: tuple[int, int], strides: tuple[int, int]
-) -> Float[Array, "_ _ c"]:
-    squares = nn.avg_pool(jnp.square(x), window, strides=strides)
-    active = squares > 0  # at zero the root has no slope; here it is taken to be flat
-    return jnp.where(active, jnp.sqrt(jnp.where(active, squares, 1.0)), 0.0)
-
-
-#: Maximum, as every network here was trained, mean (Gatys et al. 2015, section 2), or root of the
-#: mean square. All drop the last rows and columns that fill no window, as PyTorch does.
-POOLINGS: dict[str, Callable[..., Features]] = {
-    "avg": nn.avg_pool,
-    "max": nn.max_pool,
-    "l2": _l2_pool,
-}
-
-#: What pooled maps are multiplied by where no other factor is asked for. `avg` is as in the papers.
-#: With `l2` they are so as large as those of max pooling, with which the networks were trained: the
-#: mean over max pooling's is 1.42, 1.59, 1.64 and 1.63 for the four pools of VGG-16 on photographs
-#: (geometric mean 1.57; 2.03 for `avg`).
-POOLING_SCALES = {"avg": 1.0, "max": 1.0, "l2": 1.57}
 
 
 class Precision(NamedTuple):
@@ -163,31 +141,19 @@ def framed(x: Image, layer: str, network: str, padding: str) -> tuple[Float[Arra
     return jnp.pad(x, ((pixels, pixels), (pixels, pixels), (0, 0)), PADDINGS[padding]), positions
 
 
-def pool(x: Features, network: str, pooling: str) -> Float[Array, "_ _ c"]:
-    """Returns the pool of features by a network's windows.
-
-    Args:
-      x: features.
-      network: a key of `NETWORKS`.
-      pooling: a key of `POOLINGS`.
-    """
-    edge = NETWORKS[network].pool
-    return POOLINGS[pooling](x, (edge, edge), strides=(2, 2))
-
-
 class Extractor(nn.Module):
     """The convolutions of a network up to the deepest layer asked for.
 
     Attributes:
       network: a key of `NETWORKS`.
-      pooling: a key of `POOLINGS`.
+      pooling: how maps become smaller.
       layers: canonical names of the layers to return.
       precision: a key of `PRECISIONS`.
       padding: of the first convolution, a key of `PADDINGS`; maps are padded with zeros.
     """
 
     network: str
-    pooling: str
+    pooling: Pooling
     layers: tuple[str, ...]
     precision: str = "float32"
     padding: str = "zeros"
@@ -200,7 +166,7 @@ class Extractor(nn.Module):
         x, cut = framed(x, used[0], self.network, self.padding)
         for name in used:
             if geometry(name, self.network).pooled:
-                x = pool(x, self.network, self.pooling)
+                x = self.pooling(x, NETWORKS[self.network].pool)
             turned = self.variables.get("params", {}).get(name, {}).get("turned")
             x = nn.relu(convolution(name, self.network, self.precision, turned)(x))
             x, cut = x[cut : x.shape[0] - cut, cut : x.shape[1] - cut], 0
@@ -228,7 +194,7 @@ def network_features(
     image: Image,
     *,
     network: str,
-    pooling: str,
+    pooling: Pooling,
     layers: tuple[str, ...],
     pixels: str,
     precision: str = "float32",
@@ -240,7 +206,7 @@ def network_features(
       params: weights of at least the layers up to the deepest one.
       image: at least as high and wide as `layers.minimum_size` of the deepest layer.
       network: a key of `NETWORKS`.
-      pooling: a key of `POOLINGS`.
+      pooling: how maps become smaller.
       layers: canonical layer names.
       pixels: the family of the weights, `torchvision` or `caffe`.
       precision: a key of `PRECISIONS`.
@@ -261,7 +227,7 @@ def mean_activations(
     images: Iterable[Float[Array, "_ _ 3"]],
     *,
     network: str,
-    pooling: str,
+    pooling: Pooling,
     pixels: str,
 ) -> dict[str, PerFilter]:
     """Returns the mean activation of every filter over images and positions.
@@ -270,7 +236,7 @@ def mean_activations(
       params: weights of all the layers of `network`.
       images: RGB pictures in [0, 1], at least one; each counts alike, whatever its size.
       network: a key of `NETWORKS`.
-      pooling: a key of `POOLINGS`.
+      pooling: how maps become smaller.
       pixels: the family of the weights.
     """
     layers = layer_names(network)

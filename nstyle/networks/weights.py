@@ -20,7 +20,7 @@ import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import cache_dir, path_exists, write_atomic
-from nstyle.layers import NETWORKS, geometry, kernel_shape, layer_names
+from nstyle.networks.architectures import NETWORKS, geometry, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
 

@@ -19,9 +19,9 @@ import skimage.data
 
 from nstyle import images
 from nstyle.files import cache_dir, write_atomic
-from nstyle.layers import layer_names
-from nstyle.networks import Params, mean_activations, rescale
-from nstyle.weights import Weights
+from nstyle.networks import Params, layer_names, mean_activations, rescale
+from nstyle.networks.pooling import Pooling
+from nstyle.networks.weights import Weights
 
 #: Photographs of scikit-image, and the side of the square that is cut from the middle of each.
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
@@ -43,22 +43,23 @@ def photographs() -> list[np.ndarray]:
     return squares
 
 
-def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
+def activations(weights: Weights, pooling: Pooling) -> dict[str, np.ndarray]:
     """Returns the mean activation of every filter over the photographs, from the cache if there.
 
     Args:
       weights: a weight set.
-      pooling: a key of `networks.POOLINGS`; deeper layers depend on it.
+      pooling: deeper layers depend on it. Of a user's own, whose code may change, nothing is kept.
 
     Returns:
       Layer name -> float32 array (channels,).
     """
     pictures = photographs()
-    digest = hashlib.sha256(f"{weights.sha256} {weights.pixels} {pooling}".encode())
+    digest = hashlib.sha256(f"{weights.sha256} {weights.pixels} {pooling!r}".encode())
     for picture in pictures:
         digest.update(picture.tobytes())
     path = cache_dir() / "activations" / f"{weights.network}-{digest.hexdigest()[:16]}.npz"
-    if (kept := _kept(path)) and kept.keys() == set(layer_names(weights.network)):
+    kept = _kept(path) if pooling.is_built_in else {}
+    if kept.keys() == set(layer_names(weights.network)):
         return kept
     print(
         f"nstyle: measuring {weights.network}'s mean activations, once for these weights",
@@ -72,9 +73,10 @@ def activations(weights: Weights, pooling: str) -> dict[str, np.ndarray]:
         pixels=weights.pixels,
     )
     found = {layer: np.asarray(means[layer]) for layer in layer_names(weights.network)}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **found)
-    write_atomic(path, buffer.getvalue())
+    if pooling.is_built_in:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **found)
+        write_atomic(path, buffer.getvalue())
     return found
 
 
@@ -87,7 +89,7 @@ def _kept(path: Path) -> dict[str, np.ndarray]:
         return {}
 
 
-def rescaled(weights: Weights, pooling: str) -> Params:
+def rescaled(weights: Weights, pooling: Pooling) -> Params:
     """Returns the parameters with every filter over its mean activation; see `networks.rescale`."""
     means: Mapping[str, jnp.ndarray] = {
         layer: jnp.asarray(mean) for layer, mean in activations(weights, pooling).items()
