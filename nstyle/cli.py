@@ -110,7 +110,14 @@ def _hydra(arguments: list[str]) -> None:
         import hydra
 
         from nstyle import sweep
-        from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
+        from nstyle.config import (
+            check_overrides,
+            config_dir,
+            one_line_errors,
+            read,
+            register,
+            use_folder,
+        )
         from nstyle.files import path_exists
 
     parser = LineParser("nstyle", add_help=False)
@@ -127,6 +134,7 @@ def _hydra(arguments: list[str]) -> None:
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if options.config_dir is not None and not path_exists(str(options.config_dir)):
         raise NstyleError(f"--config-dir: there is no folder {str(options.config_dir)!r}")
+    use_folder(options.config_dir)
     flags = [argument for argument in arguments if argument not in options.settings]
     settings = read([*unknown, *options.settings], options.config_dir)
     check_overrides(settings, options.config_dir)
@@ -158,14 +166,16 @@ def _task(composed: "DictConfig") -> Any:
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
 
+    from nstyle.config import use_folder
     from nstyle.session import Task, perform_together
-    from nstyle.sweep import command_line, task_of
+    from nstyle.sweep import command_line, own_configs, task_of
 
+    around = OmegaConf.create({"hydra": hydra_config})
+    use_folder(own_configs(around))
     searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
     if composed.frozen:
         tasks = [task_of(Path(frozen)) for frozen in composed.frozen]
     else:
-        around = OmegaConf.create({"hydra": hydra_config})
         overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
         tasks = [Task(composed, command_line(around, overrides))]
     try:
@@ -231,7 +241,7 @@ def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | N
         return None
     found = stored.read_json(performed.folder / "scores.json", "scores")
     assert found is not None
-    return tuple(found["scores"][name] for name in config.objectives)
+    return tuple(found["scores"].get(name) for name in config.objectives)
 
 
 def _weights(arguments: list[str]) -> None:

@@ -36,8 +36,8 @@ from nstyle.losses import ContentLoss, Smoothing, StyleLoss
 from nstyle.networks import Pooling
 from nstyle.networks.weights import RANDOM
 from nstyle.pairs import pictures_among
-from nstyle.records import Record, check_number
-from nstyle.scores import SCORES
+from nstyle.records import Record, check_number, tried
+from nstyle.scores import SCORES, Score
 from nstyle.solver import LBFGS, SGD, Adam, Method
 
 T = TypeVar("T")
@@ -121,6 +121,7 @@ class Config:
     reuse: bool = MISSING
     scores: bool = MISSING
     vgg_score: bool = MISSING
+    score: dict[str, Any] = field(default_factory=dict)
     objectives: list[str] = field(default_factory=list)
     tensorboard: bool = MISSING
     threads: int | None = MISSING
@@ -238,6 +239,9 @@ _SCHEMAS: dict[str, Mapping[str, type]] = {
     "solver": {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig},
 }
 
+#: The score that `vgg_score` adds.
+_VGG_SCORE = "style_gram_vgg16"
+
 #: Kinds of records, each chosen by the setting of its group: a YAML file with its class.
 _KINDS: tuple[type[Record], ...] = (Pooling, ContentLoss, StyleLoss, Smoothing)
 
@@ -295,6 +299,7 @@ OUTPUT_KEYS = (
     "reuse",
     "scores",
     "vgg_score",
+    "score",
     "objectives",
     "tensorboard",
     "threads",
@@ -601,9 +606,10 @@ def check_overrides(overrides: Iterable[str], own_configs: Path | None = None) -
         if key not in known:
             raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)")
         if key in _groups():
-            choices = [str(_override(f"{key}={value}").value()) for value in values_of(override)]
+            choices = [_override(f"{key}={value}").value() for value in values_of(override)]
             for choice in choices:
-                check_choice(key, choice, group_options(key, own_configs))
+                for name in choice if isinstance(choice, list) else [choice]:
+                    check_choice(key, str(name), group_options(key, own_configs))
             if key == "experiment" and len(choices) > 1:
                 raise NstyleError(
                     f"experiment: one experiment at a time, not {override.input_line!r}"
@@ -759,9 +765,9 @@ def check(config: DictConfig) -> None:
     if values["tile"] is not None:
         check_number("tile", values["tile"], 2, math.inf)
     for objective in values["objectives"]:
-        check_choice("objectives", objective, SCORES)
-        if objective == "style_gram_vgg16" and not values["vgg_score"]:
+        if objective == _VGG_SCORE and not values["vgg_score"]:
             raise NstyleError(f"objectives: {objective} is made with vgg_score=true")
+        check_choice("objectives", objective, {**SCORES, **scores(config)})
     check_number("seed", values["seed"], 0, 2**32 - 1)
     check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
     if values["weights_seed"] and values["weights"] != RANDOM:
@@ -911,21 +917,42 @@ def record(config: DictConfig, kind: type[K]) -> K:
       NstyleError: an option is unknown or out of its range, or the class is not of the kind.
     """
     with one_line_errors():
-        options = cast(dict[str, Any], OmegaConf.to_container(config[kind.group], resolve=True))
+        chosen = OmegaConf.to_container(config[kind.group], resolve=True)
+    return _made(kind, kind.group, cast(dict[str, Any], chosen))
+
+
+def scores(config: DictConfig) -> dict[str, Score]:
+    """Returns the scores that a run is to have, by name.
+
+    Raises:
+      NstyleError: see `record`.
+    """
+    if not config.scores:
+        return {}
+    with one_line_errors():
+        chosen = cast(dict[str, Any], OmegaConf.to_container(config.score, resolve=True))
+    found = {name: _made(Score, f"score.{name}", options) for name, options in chosen.items()}
+    for own in found.values():
+        tried(own, Score)
+    return found | ({_VGG_SCORE: SCORES[_VGG_SCORE]} if config.vgg_score else {})
+
+
+def _made(kind: type[K], key: str, options: dict[str, Any]) -> K:
+    """Returns a record from its `_target_` and options; errors begin with `key`."""
     target = options.pop("_target_", None)
     if target not in _targets(kind.group):
-        raise NstyleError(f"{kind.group}: no file of configs/{kind.group} has _target_: {target}")
+        raise NstyleError(f"{key}: no file of configs/{kind.group} has _target_: {target}")
     try:
         found = pkgutil.resolve_name(str(target))
     except (ImportError, AttributeError, ValueError) as error:
-        raise NstyleError(f"{kind.group}: _target_ {target} cannot be imported: {error}") from error
+        raise NstyleError(f"{key}: _target_ {target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
-        raise NstyleError(f"{kind.group}: _target_ {target} is not a {kind.__name__}")
+        raise NstyleError(f"{key}: _target_ {target} is not a {kind.__name__}")
     try:
         return found(**options)
     except TypeError as error:
         why = str(error).partition("() ")[2] or error
-        raise NstyleError(f"{kind.group}: {found.name} {why}") from error
+        raise NstyleError(f"{key}: {found.name} {why}") from error
 
 
 def use_folder(folder: Path | None) -> None:
@@ -961,7 +988,10 @@ def _yaml(path: Path, changed: int) -> dict[str, Any]:
 
 
 def _targets(group: str) -> set[str]:
-    return {str(found["_target_"]) for found in _group_files(group).values() if "_target_" in found}
+    """Returns the classes that the YAML files of a group name, alone or by the names of several."""
+    contents = _group_files(group).values()
+    named = [own for found in contents for own in (found, *found.values()) if isinstance(own, dict)]
+    return {str(own["_target_"]) for own in named if "_target_" in own}
 
 
 def files(config: DictConfig, key: str) -> list[str | None]:

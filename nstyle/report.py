@@ -32,7 +32,7 @@ from nstyle.errors import LineParser, NstyleError, run_command
 from nstyle.files import path_exists, write_atomic
 from nstyle.pages import as_json, filled
 from nstyle.progress import watched
-from nstyle.scores import SCORES
+from nstyle.scores import Description
 
 THUMBNAIL, SOURCE, PICTURE = 160, 256, 512  # longest sides in pixels
 TRACE_POINTS = 100
@@ -50,17 +50,6 @@ LOSSES = {
 #: Those that papers' recipes and old runs do not have.
 _OPTIONAL = ("content_left", "style_left")
 
-LABELS = {
-    "lpips_content": "LPIPS to content",
-    "ssim_content": "SSIM to content",
-    "style_gram": "Gram distance to style",
-    "style_frechet": "Fréchet distance to style",
-    "colour_histogram": "colours not of the style",
-    "style_gram_vgg16": "Gram distance to style (VGG-16)",
-}
-
-HIGHER_IS_BETTER = {"ssim_content"}
-
 #: What stands for photograph and painting on the page where few of their combinations exist.
 _PAIRED = "pair"
 
@@ -70,11 +59,8 @@ REPLICATES = (*statistics.PAIR, _PAIRED, "seed")
 #: Parameters whose values are files, though their names may read as numbers.
 NAMES_OF_FILES = (*statistics.PAIR, "init")
 
-#: Scores of the distance to the photograph; the others are of the distance to the painting.
-CONTENT_SCORES = ("lpips_content", "ssim_content")
-
 #: What is compared at an equal trade-off, along the first of these parameters that is varied.
-KEPT = CONTENT_SCORES[0]
+KEPT = "lpips_content"
 WEIGHTS = ("style_weight", "content_weight")
 
 _NOT_TERMS = ("step", "size", "best_loss", "gradient_norm", "restarts")
@@ -88,12 +74,14 @@ class Member(NamedTuple):
       settings: the value of each parameter, as text.
       result: its `result.json`; None until it is finished, and where its files are damaged.
       scores: of its picture, where it has been scored.
+      measures: what each of these is; see `scores.described`.
     """
 
     folder: Path
     settings: dict[str, str]
     result: dict[str, Any] | None
     scores: dict[str, float | None]
+    measures: dict[str, Description]
 
 
 class Sweep(NamedTuple):
@@ -120,6 +108,11 @@ class Sweep(NamedTuple):
     def varied(self) -> list[str]:
         """The parameters of more than one level."""
         return [name for name, levels in self.parameters.items() if len(levels) > 1]
+
+    @property
+    def measures(self) -> dict[str, Description]:
+        """What each score is that a finished run has."""
+        return {name: own for member in self.done for name, own in member.measures.items()}
 
 
 def main() -> None:
@@ -185,7 +178,7 @@ def read(folder: Path) -> Sweep:
         raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")
     found = {path: _found(path) for path in folders}
     flat = {
-        path: _written(_flat(result["config"])) for path, (result, _) in found.items() if result
+        path: _written(_flat(result["config"])) for path, (result, *_) in found.items() if result
     }
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     levels = {
@@ -223,19 +216,26 @@ def _declared(folder: Path, content: Mapping[str, Any]) -> Sweep:
     return Sweep(content["name"], content["command"], parameters, members)
 
 
-def _found(folder: Path) -> tuple[dict[str, Any] | None, dict[str, float | None]]:
-    """Returns the result and the scores of a run; nothing, and a note, where a file is damaged."""
+def _found(
+    folder: Path,
+) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, Description]]:
+    """Returns the result of a run, its scores, and what these are.
+
+    Nothing, and a note, where a file is damaged.
+    """
     try:
         result = runs.result(folder)
         if result is None:
-            return None, {}
+            return None, {}, {}
         shown = ("trace.csv", "result.png")
         stored.check(folder, {name: result["files"][name] for name in shown})
         scores = runs.scores(folder, result)
     except stored.DamagedError as error:
         print(f"nstyle-report: note: a run is left out: {error}", file=sys.stderr)
-        return None, {}
-    return result, scores["scores"] if scores else {}
+        return None, {}, {}
+    if scores is None:
+        return result, {}, {}
+    return result, scores["scores"], scores["measures"]
 
 
 def _hint(folder: Path) -> str:
@@ -313,7 +313,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
         raw = {name: value for name, value in best.items() if "/" in name}
         rows.append(
             member.settings
-            | dict.fromkeys(SCORES)
+            | dict.fromkeys(sweep.measures)
             | member.scores
             | {name: best.get(term) for name, (term, _) in LOSSES.items()}
             | {"best_step": best["step"]}
@@ -347,7 +347,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
       out: the folder that the page will lie in, for its links to the runs.
     """
     drawn = _by_pair(sweep)
-    scores = [name for name in _score_names(frame) if frame[name].notna().any()]
+    scores = [name for name in sweep.measures if frame[name].notna().any()]
     measures = [*scores, *(name for name in LOSSES if name in frame and frame[name].notna().any())]
     shown, pictures, traces = [], [], []
     sources: dict[str, dict[str, Any] | None] = {}
@@ -373,7 +373,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "command": sweep.command,
         "environment": _environment(sweep.done),
         "parameters": [_parameter(name, drawn.parameters[name]) for name in drawn.varied],
-        "measures": [_measure(name) for name in measures],
+        "measures": [_measure(name, sweep.measures) for name in measures],
         "runs": shown,
         "sources": list(sources.values()),
         "missing": [
@@ -433,23 +433,23 @@ def _joined(pair: Iterable[str]) -> str:
     return " with ".join(pair)
 
 
-def _score_names(frame: pd.DataFrame) -> list[str]:
-    """Returns the columns of scores: those known, and what else lies before the losses."""
-    names = list(frame)
-    known = names.index(next(iter(SCORES)))
-    return names[known : names.index("loss")]
-
-
-def _measure(name: str) -> dict[str, Any]:
-    label = LOSSES[name][1] if name in LOSSES else LABELS.get(name, name)
+def _measure(name: str, scores: Mapping[str, Description]) -> dict[str, Any]:
+    """Returns what the page says of a column that is compared."""
+    if name in scores:
+        own = scores[name]
+        return {
+            "name": name,
+            "label": own["label"],
+            "what": own["meaning"],
+            "isLoss": False,
+            "higher": own["higher_is_better"],
+        }
     return {
         "name": name,
-        "label": label,
-        "what": SCORES.get(
-            name, "of the run's own objective; compares only where that is the same"
-        ),
-        "isLoss": name in LOSSES,
-        "higher": name in HIGHER_IS_BETTER,
+        "label": LOSSES[name][1],
+        "what": "of the run's own objective; compares only where that is the same",
+        "isLoss": True,
+        "higher": False,
     }
 
 
@@ -607,11 +607,13 @@ def _environment(done: Sequence[Member]) -> dict[str, str]:
     return {name: ", ".join(values) for name, values in found.items()}
 
 
-def _fronts(frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, list[int]]:
+def _fronts(
+    frame: pd.DataFrame, measures: Sequence[str], scores: Mapping[str, Description]
+) -> dict[str, list[int]]:
     """Returns for each two measures the rows on their Pareto front."""
+    higher = {name for name, own in scores.items() if own["higher_is_better"]}
     signed = {
-        name: (-1 if name in HIGHER_IS_BETTER else 1) * frame[name].to_numpy(float)
-        for name in measures
+        name: (-1 if name in higher else 1) * frame[name].to_numpy(float) for name in measures
     }
     return {
         f"{first} {second}": np.flatnonzero(
@@ -630,7 +632,7 @@ def _pairs(sweep: Sweep) -> int:
 def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
     """Returns the fronts: of the runs of a single pair, else of settings by means over pairs."""
     if _pairs(sweep) < 2:
-        return {"fronts": _fronts(frame, measures), "settings": None}
+        return {"fronts": _fronts(frame, measures, sweep.measures), "settings": None}
     treatments = [name for name in sweep.varied if name not in REPLICATES]
     if not treatments:
         return {"fronts": {}, "settings": []}
@@ -643,7 +645,7 @@ def _trade(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[s
         }
         for key, row in zip(keys, means.to_numpy(float), strict=True)
     ]
-    return {"fronts": _fronts(means, measures), "settings": settings}
+    return {"fronts": _fronts(means, measures, sweep.measures), "settings": settings}
 
 
 def _statistics(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
@@ -689,7 +691,7 @@ def _trade_offs(
     compared, curves = [], []
     for name in _without(blocks, weight, *REPLICATES):
         others = _without(blocks, name, weight)
-        for x in (score for score in scores if score not in CONTENT_SCORES):
+        for x in (name for name in scores if sweep.measures[name]["against"] == "style"):
             compared += [
                 statistics.trade_off(frame, name, weight, x, KEPT, others, baseline).assign(
                     score=KEPT, x=x

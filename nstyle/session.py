@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import threadpoolctl
 from omegaconf import DictConfig
 
 from nstyle import __version__, huge_pages, images, runs, stored
-from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, to_yaml
+from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, scores, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
@@ -35,7 +36,7 @@ from nstyle.job import (
     weights_and_references,
 )
 from nstyle.progress import Place, RunProgress
-from nstyle.scores import score
+from nstyle.scores import described, score
 from nstyle.solver import STEP_PROGRAM
 from nstyle.tensorboard import Board
 from nstyle.transfer import Moment
@@ -51,7 +52,7 @@ _CHECKPOINT_SHARE = 0.02
 
 
 #: Modules that scores depend on, beside those that decide results.
-_SCORING = ("scores",)
+_SCORING = ("scores/*",)
 
 
 class Performed(NamedTuple):
@@ -558,7 +559,7 @@ def _scored(config: DictConfig, folder: Path, result: Mapping[str, Any]) -> bool
     found = runs.scores(folder, result)
     if found is None or found["code"] != runs.code_version(_SCORING):
         return False
-    return found["by_vgg"] or not config.vgg_score
+    return scores(config).keys() <= found["scores"].keys()
 
 
 def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
@@ -566,17 +567,17 @@ def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
     config, planned = run.config, run.planned
     image = images.load(run.folder / "result.png")
     content = None if planned.content is None else planned.content.array
-    found = [
-        score(image, content, picture.array, config.vgg_score) for picture in planned.styles
-    ] or [score(image, content, None, config.vgg_score)]
+    wanted = scores(config)
+    styles: list[np.ndarray | None] = [picture.array for picture in planned.styles]
+    found = [score(image, content, style, wanted) for style in styles or [None]]
     shares = planned.style_shares or (1.0,)
-    scores = {
+    written = {
         "scores": {key: _mean([own[key] for own in found], shares) for key in found[0]},
-        "by_vgg": config.vgg_score,
+        "measures": described(wanted),
         "picture": result["files"]["result.png"],
         "code": runs.code_version(_SCORING),
     }
-    stored.write_json(run.folder / "scores.json", "scores", scores)
+    stored.write_json(run.folder / "scores.json", "scores", written)
 
 
 def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | None:

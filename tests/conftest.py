@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 from jaxtyping import install_import_hook
 
 hook = install_import_hook(
-    ["nstyle.layers", "nstyle.losses", "nstyle.networks", "nstyle.objective", "nstyle.transfer"],
+    ["nstyle.arrays", "nstyle.losses", "nstyle.networks", "nstyle.objective", "nstyle.transfer"],
     "beartype.beartype",
 )
 hook.__enter__()

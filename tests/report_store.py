@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nstyle import images, runs, stored
+from nstyle.scores import SCORES, described
 
 LAYERS = ("content/conv4_2", "style/conv1_1", "style/conv3_1")
 
@@ -108,7 +109,9 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
     (folder / "config.yaml").write_text(json.dumps(result["config"]))
     write_result(folder, result)
     picture = stored.digest(folder / "result.png")
-    found = {"scores": scores(settings, random), "picture": picture}
+    own = scores(settings, random)
+    known = described({name: SCORES[name] for name in own})
+    found = {"scores": own, "measures": known, "picture": picture}
     stored.write_json(folder / "scores.json", "scores", found)
 
 

@@ -13,8 +13,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from test_style_losses import DEGENERATE, as_float64, flat, random_features, unit
 
-from nstyle.errors import NstyleError
-from nstyle.losses import CONTENT_LOSSES, Contextual, SelfSimilarity, content_term
+from nstyle.losses import CONTENT_LOSSES, Contextual, SelfSimilarity
 from nstyle.losses.points import grid_sample
 from nstyle.objective import Structure, features_of
 
@@ -58,7 +57,7 @@ REFERENCE = {
 
 
 def value_of(name, f, p):
-    return content_term(CONTENT_LOSSES[name]())(f, p)
+    return CONTENT_LOSSES[name]().distance(f, p)
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +145,5 @@ def test_only_a_grid_of_positions_takes_part(kind, random):
     f, p = (random_features(random, 9, 8, 5) for _ in range(2))
     on_grid = (grid_sample(x, 20)[:, None] for x in (f, p))
     np.testing.assert_allclose(
-        content_term(kind(samples=20))(f, p), content_term(kind())(*on_grid), rtol=1e-5
+        kind(samples=20).distance(f, p), kind().distance(*on_grid), rtol=1e-5
     )
-
-
-def test_a_reduction_that_would_not_be_read_is_refused():
-    with pytest.raises(NstyleError, match=r"content_reduction: content_loss=cosine.*'sum'"):
-        Structure(content_loss=CONTENT_LOSSES["cosine"](), content_reduction="sum")

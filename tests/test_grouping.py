@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from nstyle.grouping import COMPILE_SECONDS, OPERATIONS_PER_SECOND, operations_per_pixel, shared
+from nstyle.losses import GramMatrix
+from nstyle.networks import Maximum
 from nstyle.objective import Structure
 
 FULL = Structure()
@@ -30,7 +32,7 @@ def test_a_shallow_structure_keeps_its_own_step_where_depth_costs_more():
 
 
 def test_other_differences_are_never_joined():
-    others = [replace(FULL, pooling="max"), replace(FULL, gram_normalization="none")]
+    others = [replace(FULL, pooling=Maximum()), replace(FULL, style_loss=GramMatrix("none"))]
     assert shared([FULL, *others], 32 * 32, 1) == [FULL, *others]
 
 

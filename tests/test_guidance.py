@@ -21,15 +21,14 @@ from nstyle.guidance import Guide, Labels, coverage, guidance, pooled
 from nstyle.losses import (
     MMD,
     Covariance,
+    Euclidean,
     GramMatrix,
     MeanStd,
     Rescaled,
     Wasserstein,
-    guided_statistic,
     moments,
-    style_term,
 )
-from nstyle.networks import extent, pool
+from nstyle.networks import Average, extent
 from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
 from nstyle.transfer import content_target, style_target
 
@@ -134,16 +133,15 @@ def test_whole_weights_are_as_good_as_repeated_positions(loss, random):
     features = jnp.asarray(random.random((4, 5, 6)), jnp.float32)
     counts = random.integers(0, 4, (4, 5))
     repeated = np.repeat(np.asarray(features).reshape(-1, 6), counts.ravel(), axis=0)[None]
-    by = style_term(loss).by_moments
-    found = guided_statistic(by, features, jnp.float32(counts / counts.sum()))
-    expected = by.statistic(moments(jnp.asarray(repeated)), repeated.shape[1])
+    found = loss.of_region(features, jnp.float32(counts / counts.sum()))
+    expected = loss.of_moments(moments(jnp.asarray(repeated)), repeated.shape[1])
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("normalization", ["none", "positions", "size"])
 def test_one_region_is_the_whole_picture(vgg16, random, normalization):
-    whole = Structure(content_layers=(), style_layers=LAYERS, gram_normalization=normalization)
+    whole = Structure(content_layers=(), style_layers=LAYERS, style_loss=GramMatrix(normalization))
     guided = dataclasses.replace(whole, regions=(0,))
     image, style, _ = three_pictures(random)
     one = {
@@ -179,9 +177,8 @@ def test_weights_multiply_the_content_loss_at_each_position(vgg16, random, reduc
     structure = Structure(
         content_layers=("conv2_2",),
         style_layers=(),
-        content_reduction=reduction,
+        content_loss=(Rescaled if rescaled else Euclidean)(reduction),
         content_weighted=True,
-        **({"content_loss": Rescaled()} if rescaled else {}),
     )
     image, content = (jnp.asarray(random.random((24, 31, 3)), jnp.float32) for _ in range(2))
     plane = random.random((24, 31)).astype(np.float32)
@@ -214,7 +211,7 @@ def test_planes_are_pooled_as_features_are(random):
     expected = jnp.asarray(plane)[..., None]
     for layer in ("conv1_2", "conv2_1", "conv3_3", "conv4_1", "conv5_1"):
         np.testing.assert_allclose(pooled(plane, layer, "vgg16"), expected[..., 0], rtol=1e-5)
-        expected = pool(expected, "vgg16", "avg")
+        expected = Average()(expected, 2)
 
 
 def test_planes_have_the_extent_of_layers_that_go_by_steps(random):
@@ -418,14 +415,14 @@ def test_each_region_takes_its_own_style_and_the_seam_shows_no_halo(tmp_path, vg
     labels = Labels.of("", halves(64, 64))
     guide = guidance(labels, ("#ff0000", "#0000ff"), (64, 64), structure.style_layers, "vgg16", 0.0)
     own = features_of(structure, vgg16.params, jnp.asarray(result), structure.style_layers)
-    by = style_term(GramMatrix()).by_moments
+    loss = GramMatrix()
     wanted = [
         style_target(structure, vgg16.params, jnp.asarray(images.load(path, 64))) for path in pair
     ]
     for layer in structure.style_layers:
-        found = [guided_statistic(by, own[layer], region) for region in guide[layer]]
+        found = [loss.of_region(own[layer], region) for region in guide[layer]]
         for i, gram in enumerate(found):
-            right, swapped = (float(by.distance(gram, wanted[j][layer][0])) for j in (i, 1 - i))
+            right, swapped = (float(loss.compare(gram, wanted[j][layer][0], 1)) for j in (i, 1 - i))
             assert right < swapped, (layer, i)
 
     # A halo would be a band of its own luminance, over the photograph's, or of its own roughness.

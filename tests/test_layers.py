@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nstyle.errors import NstyleError
 from nstyle.networks import (
     NETWORKS,
+    Average,
     blocks,
     canonical,
     deepest,
@@ -91,7 +92,7 @@ def test_extents_are_those_of_the_features(of, height, width):
     }
     features = jax.eval_shape(
         lambda params, image: network_features(
-            params, image, network=network, pooling="avg", layers=(layer,), pixels="caffe"
+            params, image, network=network, pooling=Average(), layers=(layer,), pixels="caffe"
         ),
         params,
         jax.ShapeDtypeStruct((height, width, 3), jnp.float32),
@@ -106,7 +107,12 @@ def test_operations_are_those_that_xla_counts(vgg16, layers, shape):
 
     def loss(image):
         features = network_features(
-            vgg16.params, image, network="vgg16", pooling="avg", layers=layers, pixels="torchvision"
+            vgg16.params,
+            image,
+            network="vgg16",
+            pooling=Average(),
+            layers=layers,
+            pixels="torchvision",
         )
         return sum(feature.sum() for feature in features.values())
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from nstyle import job
 from nstyle.config import compose, deciding, identifying
 from nstyle.errors import NstyleError
-from nstyle.losses import softmax_smoothing
+from nstyle.losses import NoSmoothing, Swag, softmax_smoothing
 from nstyle.objective import LossWeights, Structure, evaluate, features_of
 from nstyle.transfer import prepare
 
@@ -36,7 +36,7 @@ def test_smoothed_losses_equal_numpy(vgg16, random):
     """The content and Gram terms of softmaxes of features that are tested elsewhere."""
     layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1",)}
     numbers = LossWeights({"conv2_1": 1.0}, {"conv1_1": 1.0})
-    structure = Structure(**layers, temperature=2.0)
+    structure = Structure(**layers, smoothing=Swag(2.0))
     pictures = [jnp.asarray(random.random((16, 12, 3)), jnp.float32) for _ in range(2)]
     problem = prepare(structure, vgg16.params, numbers, *pictures)
     loss = jax.jit(jax.value_and_grad(lambda x: evaluate(structure, x, problem), has_aux=True))
@@ -79,7 +79,7 @@ def test_the_recipe_sets_layers_and_weights_and_says_who_judges(planned):
 def test_smoothing_leaves_the_weights(planned):
     smooth, plain = planned(smoothing="swag"), planned()
     assert smooth.weights == plain.weights
-    assert (smooth.structure.temperature, plain.structure.temperature) == (10.0, None)
+    assert (smooth.structure.smoothing, plain.structure.smoothing) == (Swag(10.0), NoSmoothing())
 
 
 def test_random_weights_name_the_run_and_their_seed_only_through_them(planned):

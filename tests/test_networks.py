@@ -32,7 +32,12 @@ def test_every_layer_equals_pytorch(network, pooling, vgg16, torch_reference):
     image = jnp.asarray(torch_reference["content"], jnp.float32) / 255
     layers = layer_names(network)
     features = networks.network_features(
-        params, image, network=network, pooling=pooling, layers=layers, pixels="torchvision"
+        params,
+        image,
+        network=network,
+        pooling=networks.POOLINGS[pooling](),
+        layers=layers,
+        pixels="torchvision",
     )
     assert tuple(features) == layers
     for layer, feature in features.items():
@@ -51,7 +56,7 @@ def test_only_the_layers_asked_for_and_no_deeper(vgg16):
         params,
         jnp.zeros((9, 8, 3)),
         network="vgg16",
-        pooling="max",
+        pooling=networks.Maximum(),
         layers=("conv1_1", "conv2_1"),
         pixels="torchvision",
     )
@@ -98,23 +103,22 @@ def pool_windows(features):
 def test_l2_pool_equals_numpy_and_has_a_slope_at_zero(random):
     x = np.maximum(random.normal(size=(7, 8, 3)), 0).astype(np.float32)
     x[:4, :4] = 0
-    found = networks.pool(jnp.asarray(x), "vgg16", "l2")
+    found = networks.L2(scale=1.0)(jnp.asarray(x), 2)
     np.testing.assert_allclose(found, np.sqrt((pool_windows(x) ** 2).mean(-1)), rtol=1e-6)
-    slopes = jax.grad(lambda x: networks.pool(x, "vgg16", "l2").sum())(jnp.asarray(x))
+    slopes = jax.grad(lambda x: networks.L2(scale=1.0)(x, 2).sum())(jnp.asarray(x))
     assert np.isfinite(slopes).all()
     roots = np.repeat(np.repeat(found, 2, axis=0), 2, axis=1)
     safe = np.where(roots, roots, 1)
     np.testing.assert_allclose(slopes[:6], x[:6] / safe / 4, rtol=1e-5)
 
 
-def test_weights_of_scaled_pools_are_a_network_whose_pools_are_scaled(vgg16, random, monkeypatch):
+def test_weights_of_scaled_pools_are_a_network_whose_pools_are_scaled(vgg16, random):
     image = jnp.asarray(random.random((16, 16, 3)), jnp.float32)
     options = {"network": "vgg16", "layers": ("conv1_2", "conv3_1"), "pixels": "torchvision"}
     params = networks.scale_pools(vgg16.params, 1.7, "vgg16")
-    found = networks.network_features(params, image, pooling="l2", **options)
-    scaled = {"scaled": lambda *args, pool=networks.POOLINGS["l2"], **own: 1.7 * pool(*args, **own)}
-    monkeypatch.setattr(networks, "POOLINGS", scaled)
-    expected = networks.network_features(vgg16.params, image, pooling="scaled", **options)
+    found = networks.network_features(params, image, pooling=networks.L2(), **options)
+    scaled = networks.L2(scale=1.7 * networks.L2().scale)
+    expected = networks.network_features(vgg16.params, image, pooling=scaled, **options)
     for layer, feature in expected.items():
         np.testing.assert_allclose(found[layer], feature, rtol=1e-4, atol=1e-5)
 
@@ -123,7 +127,12 @@ def test_pooling_scale_of_l2_is_as_measured_on_photographs(vgg16, monkeypatch):
     """Mean of max pooling's maps over that of L2 pooling's, in the geometric mean of four pools."""
     monkeypatch.setattr(rescaling, "SIDE", 96)
     layers = ("conv1_2", "conv2_2", "conv3_3", "conv4_3")
-    options = {"network": "vgg16", "pooling": "max", "pixels": "torchvision", "layers": layers}
+    options = {
+        "network": "vgg16",
+        "pooling": networks.Maximum(),
+        "pixels": "torchvision",
+        "layers": layers,
+    }
     ratios = []
     for picture in rescaling.photographs()[::3]:
         for feature in networks.network_features(
@@ -132,7 +141,7 @@ def test_pooling_scale_of_l2_is_as_measured_on_photographs(vgg16, monkeypatch):
             seen = pool_windows(feature)
             ratios.append(seen.max(-1).mean() / np.sqrt((seen**2).mean(-1)).mean())
     measured = np.exp(np.mean(np.log(ratios)))
-    np.testing.assert_allclose(measured, networks.POOLING_SCALES["l2"], rtol=0.03)
+    np.testing.assert_allclose(measured, networks.L2().scale, rtol=0.03)
 
 
 def alexnet_features(image, pooling, layers):
@@ -140,7 +149,7 @@ def alexnet_features(image, pooling, layers):
         weights.load("lpips", "alexnet").params,
         jnp.asarray(image, jnp.float32),
         network="alexnet",
-        pooling=pooling,
+        pooling=networks.POOLINGS[pooling](),
         layers=layers,
         pixels="torchvision",
     )
@@ -184,7 +193,8 @@ def test_alexnet_up_to_conv2_by_numpy(pooling, random):
     x = (image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     first = convolved(x, "conv1", 4, 2)
     reduce = {"avg": np.mean, "max": np.max, "l2": root_mean_square}[pooling]
-    second = convolved(reduce(windows(first, 3, 2), axis=(3, 4)), "conv2", 1, 2)
+    pooled = networks.POOLINGS[pooling]().scale * reduce(windows(first, 3, 2), axis=(3, 4))
+    second = convolved(pooled, "conv2", 1, 2)
     found = alexnet_features(image, pooling, ("conv1", "conv2"))
     for layer, expected in (("conv1", first), ("conv2", second)):
         assert found[layer].shape == expected.shape
@@ -246,7 +256,7 @@ def test_preprocess_of_both_families():
 )
 def test_rescaling_divides_features_by_their_mean_activation(network, pooling, torch_reference):
     params = weights.load("lpips", network).params
-    options = {"network": network, "pooling": pooling, "pixels": "torchvision"}
+    options = {"network": network, "pooling": networks.POOLINGS[pooling](), "pixels": "torchvision"}
     images = [
         jnp.asarray(torch_reference[name], jnp.float32) / 255 for name in ("content", "style")
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nstyle.errors import NstyleError
+from nstyle.networks import POOLINGS
 from nstyle.objective import LossWeights, Structure, Terms, evaluate, weighted_total
 from nstyle.transfer import equal_weights, objective, prepare
 
@@ -24,7 +25,7 @@ def problem_of(structure, params, reference, style_weight=1e5):
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_terms_and_gradient_equal_pytorch(pooling, vgg16, torch_reference):
     """Terms to 1e-5, the gradient of the total to 1e-4 (norm of the difference over norm)."""
-    structure = Structure(pooling=pooling)
+    structure = Structure(pooling=POOLINGS[pooling]())
     problem = problem_of(structure, vgg16.params, torch_reference)
     image = jnp.asarray(torch_reference["noise"])
     (total, terms), gradient = jax.jit(jax.value_and_grad(objective(structure), has_aux=True))(

@@ -11,7 +11,7 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.job import build, picture_of, plan, run
-from nstyle.losses import Euclidean, content_term, gram_matrix
+from nstyle.losses import Euclidean, gram_matrix
 from nstyle.objective import LossWeights, Structure, features_of
 from nstyle.transfer import equal_weights, objective, prepare
 
@@ -69,7 +69,7 @@ def test_sums_keep_float32():
     """4,097, which is counted here, is no number of bfloat16."""
     ones = jnp.ones((1, 4097, 2), jnp.bfloat16)
     np.testing.assert_array_equal(gram_matrix(ones, "none"), np.full((2, 2), 4097.0, np.float32))
-    assert content_term(Euclidean(), "sum")(ones, 0 * ones) == 2 * 4097
+    assert Euclidean("sum").distance(ones, 0 * ones) == 2 * 4097
 
 
 def test_float32_is_float32_on_every_device(pair, vgg16):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nstyle.losses import gram_matrix, style_loss
-from nstyle.networks import layer_names, network_features, rescaling
+from nstyle.networks import Average, Maximum, layer_names, network_features, rescaling
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def test_photographs_are_squares_of_balanced_colours():
 def test_activations_are_kept_by_weights_pooling_and_photographs(
     few_photographs, vgg16, monkeypatch, capsys
 ):
-    first = rescaling.activations(vgg16, "avg")
+    first = rescaling.activations(vgg16, Average())
     assert "measuring" in capsys.readouterr().err
-    again = rescaling.activations(vgg16, "avg")
+    again = rescaling.activations(vgg16, Average())
     assert capsys.readouterr().err == ""
     for layer in layer_names("vgg16"):
         np.testing.assert_array_equal(first[layer], again[layer])
-    others = [(vgg16, "max"), (vgg16._replace(sha256="0"), "avg"), (vgg16, "avg")]
+    others = [(vgg16, Maximum()), (vgg16._replace(sha256="0"), Average()), (vgg16, Average())]
     for number, (weights, pooling) in enumerate(others):
         if number == 2:
             monkeypatch.setattr(rescaling, "PHOTOGRAPHS", ("coffee.png",))
@@ -56,9 +56,9 @@ def test_losses_compare_across_poolings_after_rescaling(
         grams = [[gram_matrix(feature[layer]) for layer in layers] for feature in features]
         return np.array([float(style_loss(*both)) for both in zip(*grams, strict=True)])
 
-    before = losses(vgg16.params, "max") / losses(vgg16.params, "avg")
-    after = losses(rescaling.rescaled(vgg16, "max"), "max") / losses(
-        rescaling.rescaled(vgg16, "avg"), "avg"
+    before = losses(vgg16.params, Maximum()) / losses(vgg16.params, Average())
+    after = losses(rescaling.rescaled(vgg16, Maximum()), Maximum()) / losses(
+        rescaling.rescaled(vgg16, Average()), Average()
     )
     assert before[-1] > 50
     assert (after > 0.2).all()

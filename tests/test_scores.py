@@ -14,7 +14,7 @@ from scipy import linalg, ndimage
 
 from nstyle import images, scores
 from nstyle.errors import NstyleError
-from nstyle.networks import network_features
+from nstyle.networks import Maximum, network_features
 
 HIGHER_IS_CLOSER = {"ssim_content"}
 BY_ALEXNET = {"lpips_content", "style_gram", "style_frechet"}
@@ -335,7 +335,7 @@ def test_gram_distance_of_vgg_by_its_own_features(pair, vgg16):
             vgg16.params,
             jnp.asarray(picture, jnp.float32),
             network="vgg16",
-            pooling="max",
+            pooling=Maximum(),
             layers=layers,
             pixels="torchvision",
         )

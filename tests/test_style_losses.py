@@ -4,6 +4,7 @@ Losses equal the reference to a relative 1e-4, on random features and on VGG's, 
 central differences in float64 to 1e-5.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -17,13 +18,11 @@ from nstyle.losses import (
     MMD,
     STYLE_LOSSES,
     CrossLayerGram,
+    Moments,
     NearestNeighbour,
     RelaxedEMD,
     SlicedWasserstein,
     Wasserstein,
-    is_random,
-    name_of,
-    style_term,
 )
 from nstyle.losses.points import grid_sample, unit_rows
 from nstyle.losses.transport import random_directions
@@ -140,8 +139,7 @@ REFERENCE = {
 
 
 def value_of(loss, features, style):
-    term = style_term(loss)
-    return term.distance(features, term.statistic(style), KEY)
+    return loss.distance(features, loss.statistic(style), KEY, 1)
 
 
 def inputs(loss, features):
@@ -236,21 +234,22 @@ def test_value_and_gradient_are_finite(name, other, features, random):
             assert abs(value) < 1e-6
 
 
-@pytest.mark.parametrize("name", [n for n in LOSSES if style_term(LOSSES[n]).by_moments])
+@pytest.mark.parametrize("name", [n for n in LOSSES if LOSSES[n].by_moments])
 def test_by_moments_is_the_same(name, random):
     """From sums over positions in float64, as tiles add them up."""
-    from nstyle.losses import Moments
-
-    term = style_term(LOSSES[name], "positions", "mean", 35)
+    loss = LOSSES[name]
+    if name in ("gram", "covariance"):
+        loss = dataclasses.replace(loss, normalization="positions", reduction="mean")
 
     def statistic(features):
         points = np.asarray(flat(features), np.float64)
         found = Moments(points.mean(0), np.cov(points.T, bias=True))
-        return term.by_moments.statistic(jax.tree.map(jnp.float32, found), len(points))
+        return loss.of_moments(jax.tree.map(jnp.float32, found), len(points))
 
     f, s = (random_features(random, *size, 8) for size in ((6, 5), (5, 7)))
-    found = term.by_moments.distance(statistic(f), statistic(s))
-    np.testing.assert_allclose(found, term.distance(f, term.statistic(s), KEY), rtol=1e-5)
+    found = loss.compare(statistic(f), statistic(s), 35)
+    expected = loss.distance(f, loss.statistic(s), KEY, 35)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_directions_are_fresh_with_each_key_and_unit():
@@ -262,10 +261,10 @@ def test_directions_are_fresh_with_each_key_and_unit():
 @pytest.mark.parametrize("loss", [SlicedWasserstein(8), MMD("gaussian", samples=9)])
 def test_random_losses_depend_on_the_key_and_are_zero_on_identical(loss, random):
     f, s = (random_features(random, 6, 6, 5) for _ in range(2))
-    term = style_term(loss)
-    found = [float(term.distance(f, term.statistic(s), jax.random.key(k))) for k in (0, 0, 1)]
-    assert is_random(loss) and found[0] == found[1] != found[2]
-    assert abs(term.distance(f, term.statistic(f), jax.random.key(5))) < 1e-6
+    target = loss.statistic(s)
+    found = [float(loss.distance(f, target, jax.random.key(k), 1)) for k in (0, 0, 1)]
+    assert loss.is_random and found[0] == found[1] != found[2]
+    assert abs(loss.distance(f, loss.statistic(f), jax.random.key(5), 1)) < 1e-6
 
 
 @pytest.mark.parametrize("kind", [NearestNeighbour, RelaxedEMD])
@@ -287,7 +286,7 @@ def test_grid_has_no_more_than_samples(shape, samples):
 def test_neighbours_do_not_depend_on_how_many_are_searched_at_a_time(random, monkeypatch):
     f, s = (random_features(random, 9, 9, 5) for _ in range(2))
     whole = value_of(RelaxedEMD(), f, s)
-    monkeypatch.setattr("nstyle.style_losses.PAIRS_AT_A_TIME", 100)
+    monkeypatch.setattr("nstyle.losses.transport.PAIRS_AT_A_TIME", 100)
     np.testing.assert_allclose(value_of(RelaxedEMD(), f, s), whole, rtol=1e-6)
 
 
@@ -305,7 +304,3 @@ def test_unit_rows_of_zero_are_zero():
 def test_unknown_kernel_is_refused():
     with pytest.raises(NstyleError, match="did you mean 'gaussian'"):
         MMD("gausian")
-
-
-def test_names():
-    assert [name_of(kind()) for kind in STYLE_LOSSES.values()] == list(STYLE_LOSSES)

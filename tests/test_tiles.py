@@ -24,8 +24,17 @@ from nstyle import huge_pages, tiles
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.job import structure_of
-from nstyle.losses import MMD, Contextual, Covariance, MeanStd, SlicedWasserstein, Wasserstein
-from nstyle.networks import layer_names, turned
+from nstyle.losses import (
+    MMD,
+    Contextual,
+    Covariance,
+    Euclidean,
+    GramMatrix,
+    MeanStd,
+    SlicedWasserstein,
+    Wasserstein,
+)
+from nstyle.networks import POOLINGS, Average, Maximum, layer_names, turned
 from nstyle.objective import (
     LossWeights,
     Structure,
@@ -131,7 +140,7 @@ def test_reductions_of_recipes(recipe, params, random):
 )
 def test_layer_sets(pooling, content, style, params, random):
     """One side alone, blocks without a loss, a layer with both losses, the first layer alone."""
-    structure = Structure(pooling=pooling, content_layers=content, style_layers=style)
+    structure = Structure(pooling=POOLINGS[pooling](), content_layers=content, style_layers=style)
     image, problem = problem_of(structure, params["vgg16"], (37, 26), random)
     check(structure, image, problem, tile=12)
 
@@ -143,7 +152,7 @@ def test_layer_sets(pooling, content, style, params, random):
 def test_any_size_tile_and_layers(data, params):
     layers = layer_names("vgg16")[:3]
     structure = Structure(
-        pooling=data.draw(st.sampled_from(["avg", "max"])),
+        pooling=data.draw(st.sampled_from([Average(), Maximum()])),
         content_layers=tuple(data.draw(st.sets(st.sampled_from(layers), max_size=2))),
         style_layers=tuple(data.draw(st.sets(st.sampled_from(layers), min_size=1, max_size=2))),
     )
@@ -166,7 +175,7 @@ def test_luminance_alone(params, random):
 
 def test_max_pooling_of_ties(params, random):
     """In a flat picture all values of a window are alike; the gradient takes the same one."""
-    structure = Structure(pooling="max", content_layers=(), style_layers=("conv2_1",))
+    structure = Structure(pooling=Maximum(), content_layers=(), style_layers=("conv2_1",))
     image, problem = problem_of(structure, params["vgg16"], (30, 44), random)
     check(structure, np.full_like(image, 0.3), problem, tile=16)
 
@@ -174,7 +183,7 @@ def test_max_pooling_of_ties(params, random):
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["avg", "max", "l2"])
 def test_a_larger_picture(pooling, params, random):
-    structure = Structure(pooling=pooling)
+    structure = Structure(pooling=POOLINGS[pooling]())
     image, problem = problem_of(structure, params["vgg16"], (389, 517), random)
     check(structure, image, problem, tile=128)
 
@@ -182,7 +191,7 @@ def test_a_larger_picture(pooling, params, random):
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_targets(pooling, params, random):
     structure = Structure(
-        pooling=pooling,
+        pooling=POOLINGS[pooling](),
         content_layers=("conv3_2", "conv1_1"),
         style_layers=("conv2_2", "conv1_1"),
         value_range=255.0,
@@ -205,7 +214,9 @@ def test_a_change_of_reduction_does_not_compile_again(params, random):
     compiled = set()
     for reduction in ("mean", "sum"):
         structure = dataclasses.replace(
-            structure, content_reduction=reduction, style_reduction=reduction
+            structure,
+            content_loss=Euclidean(reduction),
+            style_loss=GramMatrix(reduction=reduction),
         )
         image, problem = problem_of(structure, params["vgg16"], (16, 16), random)
         tiles.value_and_grad(structure, image, problem, 16)
@@ -266,7 +277,8 @@ def test_estimate_is_near_the_measured_peak(tile):
     program = f"""
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-from nstyle import huge_pages, tiles, weights
+from nstyle import huge_pages, tiles
+from nstyle.networks import weights
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 huge_pages.keep_for_tiles()
 structure = Structure(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
