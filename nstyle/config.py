@@ -948,11 +948,7 @@ def _made(kind: type[K], key: str, options: dict[str, Any]) -> K:
         raise NstyleError(f"{key}: _target_ {target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise NstyleError(f"{key}: _target_ {target} is not a {kind.__name__}")
-    try:
-        return found(**options)
-    except TypeError as error:
-        why = str(error).partition("() ")[2] or error
-        raise NstyleError(f"{key}: {found.name} {why}") from error
+    return found.of(options, key)
 
 
 def use_folder(folder: Path | None) -> None:

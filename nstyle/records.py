@@ -8,14 +8,14 @@ wherever it comes from: a command, a YAML file or Python.
 import functools
 import math
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
 
-from nstyle.errors import NstyleError, check_choice
+from nstyle.errors import NstyleError, check_choice, nearest
 
 #: Numbers are float32 in the losses: what is larger would be infinite there.
 LARGEST = 3e38
@@ -68,18 +68,46 @@ class Record:
         """Whether this package defines it, and not its user."""
         return type(self).__module__.partition(".")[0] == __package__
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], key: str | None = None) -> Self:
+        """Returns a record of this class with options from a settings file.
+
+        Args:
+          options: by name; those left out have their defaults.
+          key: what error lines begin with, the group unless given.
+
+        Raises:
+          NstyleError: an option is unknown, of another type or out of its range.
+        """
+        key = key or cls.group
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                its = f"its options: {', '.join(known)}" if known else "it has none"
+                raise NstyleError(
+                    f"{key}: {cls.name} has no option {name!r}{nearest(name, known)} ({its})"
+                )
+        return cls(**{name: cls._checked(key, name, value) for name, value in options.items()})
+
     def __post_init__(self) -> None:
-        types = typing.get_type_hints(type(self))
         for option in fields(self):
-            key, value = f"{self.group}.{option.name}", getattr(self, option.name)
-            if "allowed" in option.metadata:
-                check_choice(key, value, option.metadata["allowed"])
-            if "range" in option.metadata:
-                check_number(key, value, *option.metadata["range"])
-                if types[option.name] is float:
-                    object.__setattr__(self, option.name, float(value))  # 1 and 1.0 are one
-                elif types[option.name] is int and value != int(value):
-                    raise NstyleError(f"{key}: {value} is not a whole number")
+            value = self._checked(self.group, option.name, getattr(self, option.name))
+            object.__setattr__(self, option.name, value)
+
+    @classmethod
+    def _checked(cls, key: str, name: str, value: Any) -> Any:
+        """Returns the value of an option as its type has it: 1 and 1.0 are one."""
+        key, rules = f"{key}.{name}", cls.__dataclass_fields__[name].metadata
+        if "allowed" in rules:
+            return check_choice(key, value, rules["allowed"])
+        if "range" not in rules:
+            return value
+        check_number(key, value, *rules["range"])
+        if typing.get_type_hints(cls)[name] is float:
+            return float(value)
+        if value != int(value):
+            raise NstyleError(f"{key}: {value} is not a whole number")
+        return int(value)
 
     def try_out(self) -> None:
         """Computes an example, and refuses a record that breaks its contract with `NstyleError`."""

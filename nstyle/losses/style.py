@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nstyle.arrays import FeatureMaps, Features, Scalar, matrix_product
@@ -78,7 +79,7 @@ class StyleLoss(Record):
         """
         raise NotImplementedError
 
-    def of_region(self, features: Features, guidance: Float[Array, "h w"]) -> Any:
+    def of_region(self, features: Features, guidance: Float[Array | np.ndarray, "h w"]) -> Any:
         """Returns the statistic of a region, as if it filled the picture.
 
         For the Gram matrix the guided one of Gatys et al. 2017 (arXiv 1611.07865, equations 5 and
