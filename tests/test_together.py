@@ -244,17 +244,15 @@ import jax
 from nstyle import transfer
 from nstyle.cli import main
 
-plain = transfer.minimize_batch
+plain = transfer.minimize_together
 
 def spread(*arguments):
-    found = []
-    for turn in plain(*arguments):
-        found.append(turn)
-        places = {shard.data.shape[0] for shard in turn.course.args[0].image.addressable_shards}
-        assert places == {2}, places
-        yield turn
+    for steps in plain(*arguments):
+        shards = steps[0].best_image.args[0].addressable_shards  # of the pictures of all runs
+        assert {shard.data.shape[0] for shard in shards} == {2}
+        yield steps
 
-transfer.minimize_batch = spread
+transfer.minimize_together = spread
 assert len(jax.devices()) == 3
 main()
 """
