@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstyle import huge_pages, tiles, weights
-from nstyle.batch import EVALUATION_BYTES
+from nstyle.estimates import EVALUATION_BYTES
 from nstyle.networks import turned
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.transfer import equal_weights, objective
