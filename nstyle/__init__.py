@@ -12,9 +12,9 @@
     objective   the total loss from static structure and traced numbers
     tiles       the total loss and its gradient by tiles, for large pictures
     balance     what a term is divided by, so that weights mean the same for every pair
-    solver      L-BFGS, Adam, gradient descent with a safeguard
-    batch       many pictures of one structure optimised together
-    transfer    targets, noise, the optimisation of one picture
+    solvers     L-BFGS, Adam, gradient descent, and the loop with its safeguard, for one or many
+    estimates   how much memory runs take
+    transfer    targets, noise, the optimisation of pictures at one size after another
     feedforward a network that paints in one pass (feedforward_tiles: large pictures)
     training    its training step (data: the pictures; train: the command)
     models      trained networks on disk, their export (apply: the command)

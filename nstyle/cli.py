@@ -210,9 +210,10 @@ def _task(composed: "DictConfig") -> Any:
 
 def _tell(config: "DictConfig", performed: "Performed") -> None:
     """Prints how a run ended."""
+    from nstyle.config import record
     from nstyle.job import LEAST_CONTENT, content_share
     from nstyle.progress import losses
-    from nstyle.solver import STOPS
+    from nstyle.solvers import STOPS, Solver
 
     told = "made before" if performed.reused else STOPS[performed.stop]
     best = performed.best
@@ -229,8 +230,8 @@ def _tell(config: "DictConfig", performed: "Performed") -> None:
             file=sys.stderr,
         )
     if performed.stop == "diverged":
-        hint = "" if config.solver.name == "lbfgs" else "; try a smaller solver.learning_rate"
-        print(f"nstyle: note: the solver got no further{hint}", file=sys.stderr)
+        hint = record(config, Solver).hint
+        print(f"nstyle: note: the solver got no further{hint and '; ' + hint}", file=sys.stderr)
 
 
 def _objectives(config: "DictConfig", performed: "Performed") -> tuple[float | None, ...] | None:

@@ -38,7 +38,7 @@ from nstyle.networks.weights import RANDOM
 from nstyle.pairs import pictures_among
 from nstyle.records import Record, check_number, tried
 from nstyle.scores import SCORES, Score
-from nstyle.solver import LBFGS, SGD, Adam, Method
+from nstyle.solvers import Solver
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Record)
@@ -65,36 +65,6 @@ class PyramidConfig:
     steps: int = MISSING
     least: int = MISSING
     noise: float = MISSING
-
-
-@dataclass
-class LBFGSConfig:
-    """See `solver.LBFGS`."""
-
-    name: str = "lbfgs"
-    history_size: int = MISSING
-    first_change: float = MISSING
-    restart_every: int = MISSING
-
-
-@dataclass
-class AdamConfig:
-    """See `solver.Adam`."""
-
-    name: str = "adam"
-    learning_rate: float = MISSING
-    b1: float = MISSING
-    b2: float = MISSING
-
-
-@dataclass
-class SGDConfig:
-    """See `solver.SGD`."""
-
-    name: str = "sgd"
-    learning_rate: float = MISSING
-    decay: float = MISSING
-    decay_steps: int = MISSING
 
 
 @dataclass
@@ -234,16 +204,11 @@ LOSS_KEYS = (
 )
 
 
-#: By config group and name.
-_SCHEMAS: dict[str, Mapping[str, type]] = {
-    "solver": {"lbfgs": LBFGSConfig, "adam": AdamConfig, "sgd": SGDConfig},
-}
-
 #: The score that `vgg_score` adds.
 _VGG_SCORE = "style_gram_vgg16"
 
 #: Kinds of records, each chosen by the setting of its group: a YAML file with its class.
-_KINDS: tuple[type[Record], ...] = (Pooling, ContentLoss, StyleLoss, Smoothing)
+_KINDS: tuple[type[Record], ...] = (Solver, Pooling, ContentLoss, StyleLoss, Smoothing)
 
 #: Settings of recipes that some records of a group have an option for: the record's group, its
 #: option, and the value with which records that have none are content.
@@ -253,7 +218,6 @@ _SHARED = {
     "style_reduction": ("style_loss", "reduction", "sum"),
 }
 
-METHODS: dict[str, type[Method]] = {"lbfgs": LBFGS, "adam": Adam, "sgd": SGD}
 
 #: Keys that name what the `content` and `style` of a sweep's runs are; see `pairs.pairs_of`.
 PAIR_KEYS = ("pairs", "contents", "styles")
@@ -332,9 +296,6 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="train_schema", node=TrainConfig)
-    for group, schemas in _SCHEMAS.items():
-        for name, options in schemas.items():
-            store.store(group=group, name=f"{name}_schema", node=options)
 
 
 def config_dir() -> Path:
@@ -626,7 +587,6 @@ def _known_keys() -> list[str]:
         "": [Config],
         "noise.": [NoiseConfig],
         "pyramid.": [PyramidConfig],
-        **{f"{group}.": list(found.values()) for group, found in _SCHEMAS.items()},
     }
     keys = [
         prefix + name
@@ -795,7 +755,6 @@ def check(config: DictConfig) -> None:
                 " of every filter after the pools; give one of the two"
             )
     check_choice("size_side", values["size_side"], SIDES)
-    method(config)
     records = {kind.group: record(config, kind) for kind in _KINDS}
     _check_shared(values, records)
 
@@ -884,27 +843,6 @@ def parse_memory(text: str) -> int:
         raise NstyleError(f"memory: {text!r} is not an amount such as 4GiB, 1.5GB or 800MiB")
     number, prefix, binary = match.groups()
     return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix)))
-
-
-def method(config: DictConfig) -> Method:
-    """Returns the solver that the settings name.
-
-    Raises:
-      NstyleError: a number is out of its range.
-    """
-    options = cast(dict[str, Any], OmegaConf.to_container(config.solver))
-    name = check_choice("solver", options.pop("name"), METHODS)
-    ranges = {
-        "history_size": (1, 1000),
-        "restart_every": (0, math.inf),
-        "decay_steps": (1, math.inf),
-        "b1": (0.0, 0.999999),
-        "b2": (0.0, 0.999999),
-    }
-    for key, value in options.items():
-        low, high = ranges.get(key, (1e-12, math.inf))
-        check_number(f"solver.{key}", value, low, high)
-    return METHODS[name](**options)
 
 
 def record(config: DictConfig, kind: type[K]) -> K:

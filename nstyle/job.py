@@ -27,7 +27,6 @@ from nstyle.config import (
     check,
     compose,
     files,
-    method,
     parse_memory,
     record,
 )
@@ -49,17 +48,15 @@ from nstyle.networks import (
 )
 from nstyle.networks.rescaling import rescaled
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets
-from nstyle.solver import LBFGS, Course, Method, Stopping, blank_course, memory_bytes
+from nstyle.records import tried
+from nstyle.solvers import Solver, State, Step, Stopping, alone, blank_state
 from nstyle.transfer import (
     Detail,
-    Moment,
     Noise,
+    Run,
     Stage,
-    Standing,
-    Turn,
     check_size,
     coarse_to_fine,
-    coarse_to_fine_batch,
     content_target,
     noise_image,
     objective,
@@ -72,8 +69,8 @@ T = TypeVar("T")
 #: Pictures as arrays, by the names of the settings whose files they replace.
 Given = Mapping[str, np.ndarray | Sequence[np.ndarray]]
 
-#: Edge of the tiles that leave room for the solver's history, and its least length.
-_USUAL_TILE, _LEAST_HISTORY = 256, 5
+#: Edge of the tiles that leave room for the solver's history.
+_USUAL_TILE = 256
 
 #: Photograph, painting, start, and what of them is kept at smaller sizes; the command's libraries
 #: and the programs of the smaller sizes. Measured at 1400 and 2048 px.
@@ -134,10 +131,10 @@ class Plan(NamedTuple):
       content_map: weights of the content term, of any size, likewise.
       sizes: from the coarsest to that of the result.
       initial: the first picture, of the coarsest size.
-      method: the solver.
+      solver: the solver.
       detail: standard deviation, in parts of white, and seed of the noise that a picture gets when
         it is scaled up.
-      tolerance: see `solver.Stopping`.
+      tolerance: see `solvers.Stopping`.
       balanced: whether terms are divided by their references, see `balance`.
       notes: what the user should know, a line each.
     """
@@ -153,7 +150,7 @@ class Plan(NamedTuple):
     content_map: Picture | None
     sizes: tuple[Size, ...]
     initial: Picture
-    method: Method
+    solver: Solver
     detail: tuple[float, int]
     tolerance: float
     balanced: bool
@@ -164,7 +161,7 @@ class Plan(NamedTuple):
         """Estimate of the peak memory of a process that makes the run, in bytes."""
         return max(
             _evaluation_bytes(self.structure, size.shape, size.tile)
-            + _beside(self.method, size.shape)
+            + _beside(self.solver, size.shape)
             for size in self.sizes
         )
 
@@ -216,14 +213,14 @@ class Kind(NamedTuple):
     Attributes:
       structure: static part of the objective.
       network: the weights of the network, which are not copied.
-      method: the solver.
-      tolerance: see `solver.Stopping`.
+      solver: the solver.
+      tolerance: see `solvers.Stopping`.
       sizes: of the runs, without those of their style pictures.
     """
 
     structure: Structure
     network: Network
-    method: Method
+    solver: Solver
     tolerance: float
     sizes: tuple[Size, ...]
 
@@ -235,8 +232,8 @@ class Job(NamedTuple):
       structure: static part of the objective.
       stages: a problem for each size, from the coarsest to that of the result.
       initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
-      method: the solver.
-      detail: see `transfer.coarse_to_fine`.
+      solver: the solver.
+      detail: see `transfer.Run`.
       photograph: whose chrominance the written pictures get, float32 (height, width, 3) in [0, 1];
         None leaves them as they were optimised.
     """
@@ -244,7 +241,7 @@ class Job(NamedTuple):
     structure: Structure
     stages: tuple[Stage, ...]
     initial: jax.Array
-    method: Method
+    solver: Solver
     detail: Detail | None
     photograph: np.ndarray | None = None
 
@@ -261,7 +258,7 @@ class Stylized(NamedTuple):
       image: the picture of the lowest loss, float32 (height, width, 3), RGB clipped to [0, 1].
       trace: a row for every step, see `row`; `pandas.DataFrame(trace)` makes a table of it.
       loss: the lowest loss.
-      stop: why the run ended, a key of `solver.STOPS`.
+      stop: why the run ended, a key of `solvers.STOPS`.
     """
 
     image: np.ndarray
@@ -319,10 +316,9 @@ def stylize(
         warnings.warn(note, stacklevel=2)
     job = build(planned)
     trace = []
-    for moment in run(job):
-        trace.append(row(moment, job))
-    end = moment.iteration
-    return Stylized(np.clip(picture_of(moment, job), 0, 1), trace, end.best_value, end.stop)
+    for step in run(job):
+        trace.append(row(step, job))
+    return Stylized(np.clip(picture_of(step, job), 0, 1), trace, step.best_value, step.stop)
 
 
 def structure_of(config: DictConfig, pixels: str) -> Structure:
@@ -387,7 +383,8 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     styles = _styles(config, structure, pictures, content)
     recoloured = [_recoloured(config.colour, style, content) for style in styles]
     shape = content.shape if content is not None else _texture_shape(config, styles)
-    asked = method(config)
+    asked = record(config, Solver)
+    tried(asked, Solver)
     _check_memory(config, shape, _beside(asked, shape))
     for name, found in (("content", [] if content is None else [content]), ("style", styles)):
         for picture in found:
@@ -435,7 +432,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
 def kind_of(planned: Plan) -> Kind:
     """Returns what another run must be like to be optimised together with this one."""
     sizes = tuple(size._replace(style_shapes=()) for size in planned.sizes)
-    return Kind(planned.structure, planned.network, planned.method, planned.tolerance, sizes)
+    return Kind(planned.structure, planned.network, planned.solver, planned.tolerance, sizes)
 
 
 def _sizes(
@@ -444,7 +441,7 @@ def _sizes(
     shape: tuple[int, ...],
     style_shapes: Sequence[tuple[int, ...]],
     guide: Guide | None,
-    solver: Method,
+    solver: Solver,
 ) -> tuple[Size, ...]:
     """Returns the sizes of a pyramid at which the network sees all regions, from the coarsest.
 
@@ -527,7 +524,7 @@ def build(planned: Plan) -> Job:
         structure,
         tuple(stage(size) for size in planned.sizes),
         structure.value_range * jnp.asarray(planned.initial.array),
-        planned.method,
+        planned.solver,
         Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
         planned.content.array if structure.luminance and planned.content is not None else None,
     )
@@ -708,12 +705,11 @@ def _judge_notes(config: DictConfig) -> Iterator[str]:
         )
 
 
-def _history_notes(config: DictConfig, asked: Method, solver: Method) -> Iterator[str]:
+def _history_notes(config: DictConfig, asked: Solver, solver: Solver) -> Iterator[str]:
     if solver != asked:
-        assert isinstance(solver, LBFGS) and isinstance(asked, LBFGS)
         yield (
-            f"L-BFGS keeps {solver.history_size} pairs instead of {asked.history_size} with"
-            f" memory={config.memory}: its steps get somewhat less far"
+            f"the solver keeps {solver.kept} instead of {asked.kept} with memory={config.memory}:"
+            " its steps get somewhat less far"
         )
 
 
@@ -724,32 +720,30 @@ def _evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | 
     return tiles.PROGRAM_BYTES + NETWORKS[structure.network].evaluation_bytes * shape[0] * shape[1]
 
 
-def _beside(solver: Method, shape: tuple[int, ...]) -> int:
+def _beside(solver: Solver, shape: tuple[int, ...]) -> int:
     """Returns the memory of a run beside an evaluation: its solver, its pictures."""
     pictures = _RUN_PICTURES * math.prod(shape) * np.float32().nbytes
-    return memory_bytes(solver, shape) + pictures + _RUN_BYTES
+    return solver.memory_bytes(shape) + pictures + _RUN_BYTES
 
 
 def _solver(
-    config: DictConfig, structure: Structure, shape: tuple[int, ...], asked: Method
-) -> Method:
-    """Returns the solver asked for, L-BFGS with as long a history as the memory leaves room for.
+    config: DictConfig, structure: Structure, shape: tuple[int, ...], asked: Solver
+) -> Solver:
+    """Returns the solver asked for, with as much memory of its own as there is room for.
 
     The room is what an evaluation by the tiles of `_USUAL_TILE` leaves: smaller ones for the sake
     of a longer history cost more time than it saves.
     """
-    if config.memory is None or not isinstance(asked, LBFGS):
+    if config.memory is None:
         return asked
     ways = [None, config.tile or _USUAL_TILE] if _can_be_tiled(structure) else [None]
     room = parse_memory(config.memory) - min(
         _evaluation_bytes(structure, shape, tile) for tile in ways
     )
-    least = min(_LEAST_HISTORY, asked.history_size)
-    for pairs in range(asked.history_size, least, -1):
-        solver = dataclasses.replace(asked, history_size=pairs)
+    for solver in asked.ever_smaller():
         if _beside(solver, shape) <= room:
-            return solver
-    return dataclasses.replace(asked, history_size=least)
+            break
+    return solver
 
 
 def _can_be_tiled(structure: Structure) -> bool:
@@ -760,60 +754,53 @@ def _can_be_tiled(structure: Structure) -> bool:
     return True
 
 
-def run(job: Job, resume: Standing | None = None) -> Iterator[Moment]:
+def run(job: Job, resume: State | None = None) -> Iterator[Step]:
     """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
-    return coarse_to_fine(job.structure, job.stages, job.initial, job.method, job.detail, resume)
+    return alone(run_together([job], [resume]))
 
 
-def run_together(jobs: Sequence[Job], resume: Sequence[Standing | None]) -> Iterator[Turn]:
-    """Runs jobs of one kind together, spread over this process's devices; one as `run` does.
+def run_together(
+    jobs: Sequence[Job], resume: Sequence[State | None]
+) -> Iterator[tuple[Step | NstyleError, ...]]:
+    """Runs jobs of one kind together, spread over this process's devices.
 
-    See `transfer.coarse_to_fine_batch`; where a single job cannot be run that is its failure.
+    See `transfer.coarse_to_fine`.
 
     Args:
       jobs: of runs whose `kind_of` is the same.
       resume: where each stood; None for one that starts.
     """
-    if len(jobs) == 1:
-        try:
-            for moment in run(jobs[0], resume[0]):
-                yield Turn({0: moment}, (0,), {})
-        except NstyleError as error:
-            yield Turn({}, (), {0: error})
-        return
     devices = jax.local_devices()[: len(jobs)]
-    yield from coarse_to_fine_batch(
+    return coarse_to_fine(
         jobs[0].structure,
-        [job.stages for job in jobs],
-        [job.initial for job in jobs],
-        jobs[0].method,
-        [job.detail for job in jobs],
+        [Run(job.stages, job.initial, job.detail) for job in jobs],
+        jobs[0].solver,
         resume,
         devices if len(devices) > 1 else None,
     )
 
 
-def blank_course_of(job: Job, stage: int) -> Course:
-    """Returns the structure of the courses of a job's stage; see `solver.blank_course`."""
+def blank_state_of(job: Job, stage: int) -> State:
+    """Returns the structure of the states of a job's stage; see `solvers.blank_state`."""
     problem, shape, stopping, _ = job.stages[stage]
     image = jnp.broadcast_to(jnp.zeros((), job.initial.dtype), shape)
     value_range = job.structure.value_range
-    return blank_course(objective(job.structure), image, problem, job.method, stopping, value_range)
+    return blank_state(objective(job.structure), image, problem, job.solver, stopping, value_range)
 
 
-def picture_of(moment: Moment, job: Job) -> np.ndarray:
+def picture_of(step: Step, job: Job) -> np.ndarray:
     """Returns the best picture so far, of the size of the result, not yet clipped to [0, 1].
 
     Where the loss is of luminance, with the photograph's chrominance.
     """
-    image = moment.best_image()
+    image = step.best_image()
     if image.shape != job.stages[-1].shape:
         image = jax.image.resize(image, job.stages[-1].shape, "cubic")
     picture = np.asarray(image) / np.float32(job.structure.value_range)
     return picture if job.photograph is None else colour.with_chrominance(picture, job.photograph)
 
 
-def row(moment: Moment, job: Job) -> dict[str, float | int]:
+def row(step: Step, job: Job) -> dict[str, float | int]:
     """Returns a step as a row of a table.
 
     `loss`, `content`, `style` and `tv` are weighted, the last three sum to the first;
@@ -822,20 +809,19 @@ def row(moment: Moment, job: Job) -> dict[str, float | int]:
     unit (see `balance`). `size` is the picture's long side: losses of different sizes are of
     different problems, and `best_loss` is of this size.
     """
-    iteration = moment.iteration
-    content, style, tv = jax.tree.map(float, tuple(iteration.aux))
-    stage = job.stages[moment.stage]
+    content, style, tv = jax.tree.map(float, tuple(step.aux))
+    stage = job.stages[step.stage]
     weights = jax.tree.map(float, stage.problem.weights)
     row: dict[str, float | int] = {
-        "step": moment.step,
+        "step": step.step,
         "size": max(stage.shape),
-        "loss": iteration.value,
+        "loss": step.value,
         "content": _dot(weights.content, content),
         "style": _dot(weights.style, style),
         "tv": weights.tv * tv,
-        "best_loss": iteration.best_value,
-        "gradient_norm": iteration.gradient_norm,
-        "restarts": iteration.restarts,
+        "best_loss": step.best_value,
+        "gradient_norm": step.gradient_norm,
+        "restarts": step.restarts,
     }
     if stage.problem.references:
         row |= _left("content", weights.content, content) | _left("style", weights.style, style)
@@ -1143,7 +1129,7 @@ def layer_weights(
 
 
 def _tile(
-    config: DictConfig, structure: Structure, shape: tuple[int, ...], solver: Method
+    config: DictConfig, structure: Structure, shape: tuple[int, ...], solver: Solver
 ) -> int | None:
     """Returns the edge of the tiles by which a size is evaluated; None evaluates it whole."""
     if config.tile is not None:

@@ -35,8 +35,7 @@ import jax
 from nstyle import stored
 from nstyle.errors import NstyleError
 from nstyle.files import remove_half_written
-from nstyle.solver import Course
-from nstyle.transfer import Standing
+from nstyle.solvers import State
 
 Row = dict[str, float | int]
 
@@ -57,8 +56,13 @@ _DECIDING_MODULES = (
     "guidance",
     "objective",
     "balance",
-    "solver",
-    "batch",
+    "records",
+    "solvers/base",
+    "solvers/lbfgs",
+    "solvers/first_order",
+    "solvers/safeguard",
+    "solvers/compiled",
+    "solvers/driver",
     "transfer",
     "job",
 )
@@ -197,31 +201,30 @@ class Checkpoint(NamedTuple):
     """Where a run stands, and how it came there.
 
     Attributes:
-      standing: what it goes on from.
+      state: what it goes on from.
       rows: its trace up to there.
       seconds: how long it took.
       batch: with how many runs it was optimised together, itself included, at most.
     """
 
-    standing: Standing
+    state: State
     rows: list[Row]
     seconds: float
     batch: int = 1
 
     def write(self, path: Path) -> None:
         """Writes the checkpoint, in one step."""
-        stage, first, course = self.standing
-        told = [stage, first, self.rows, self.seconds, self.batch]
-        stored.write_arrays(path, _kind(path), told, jax.tree.leaves(course))
+        told = [self.state.stage, self.rows, self.seconds, self.batch]
+        stored.write_arrays(path, _kind(path), told, jax.tree.leaves(self.state))
 
     @classmethod
-    def read(cls, path: Path, blank: Callable[[int], Course]) -> Self | None:
+    def read(cls, path: Path, blank: Callable[[int], State]) -> Self | None:
         """Returns the checkpoint at `path`, or None where there is none.
 
         Args:
           path: the file.
-          blank: gives for the number of a stage a course of its structure; see
-            `solver.blank_course`.
+          blank: gives for the number of a stage a state of its structure; see
+            `solvers.blank_state`.
 
         Raises:
           DamagedError: it is not as it was written, or of another run.
@@ -229,18 +232,17 @@ class Checkpoint(NamedTuple):
         found = stored.read_arrays(path, _kind(path))
         if found is None:
             return None
-        (stage, first, rows, seconds, batch), leaves = found
+        (stage, rows, seconds, batch), leaves = found
         like, structure = jax.tree.flatten(blank(stage))
         numbers = [
             leaf.item() if isinstance(known, int | float) else leaf
             for known, leaf in zip(like, leaves, strict=True)
         ]
-        standing = Standing(stage, first, jax.tree.unflatten(structure, numbers))
-        return cls(standing, rows, seconds, batch)
+        return cls(jax.tree.unflatten(structure, numbers), rows, seconds, batch)
 
 
 def _kind(checkpoint: Path) -> str:
-    return f"checkpoint {identity(checkpoint.parent)}"
+    return f"state {identity(checkpoint.parent)}"
 
 
 class Trace:

@@ -27,7 +27,7 @@ from nstyle.files import cache_dir, path_exists
 from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.job import (
     Plan,
-    blank_course_of,
+    blank_state_of,
     build,
     picture_of,
     plan,
@@ -37,9 +37,8 @@ from nstyle.job import (
 )
 from nstyle.progress import Place, RunProgress
 from nstyle.scores import described, score
-from nstyle.solver import STEP_PROGRAM
+from nstyle.solvers import STEP_PROGRAM, Step
 from nstyle.tensorboard import Board
-from nstyle.transfer import Moment
 
 #: Pixels from which a run says beforehand what it will take.
 _LARGE_PIXELS = 1024 * 768
@@ -60,7 +59,7 @@ class Performed(NamedTuple):
 
     Attributes:
       folder: its folder; the picture is `result.png` in it.
-      stop: why it ended, a key of `solver.STOPS`.
+      stop: why it ended, a key of `solvers.STOPS`.
       steps: how many steps it made.
       best: the row of the trace with the lowest loss; see `job.row`.
       reused: whether it was there already.
@@ -325,7 +324,7 @@ class _Record:
     Attributes:
       outcome: its `result.json`, or what was wrong with it; None before.
       job: from `job.build`.
-      standing: where an earlier process left it, or None.
+      state: where an earlier process left it, or None.
       trace: its rows so far.
     """
 
@@ -356,7 +355,7 @@ class _Record:
         stored.write(folder / "config.yaml", to_yaml(config).encode())
         for name in stale:
             (folder / name).unlink(missing_ok=True)
-        self.standing = kept.standing if kept else None
+        self.state = kept.state if kept else None
         rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
         self._batch = max(self._batch, kept.batch if kept else 1)
         self._started = time.monotonic()
@@ -368,48 +367,48 @@ class _Record:
 
     def _kept(self) -> runs.Checkpoint | None:
         """Returns where an earlier process left the run, if that can be read."""
-        blank = functools.partial(blank_course_of, self.job)
+        blank = functools.partial(blank_state_of, self.job)
         try:
             return runs.Checkpoint.read(self._path, blank)
         except stored.DamagedError as error:
             _tell([f"{error}; the run starts again"])
             return None
 
-    def add(self, moment: Moment) -> None:
+    def add(self, step: Step) -> None:
         """Writes a step down, and its picture where `save_every` asks for it."""
-        picture = functools.partial(picture_of, moment, self.job)
-        self.trace.append(row(moment, self.job))
+        picture = functools.partial(picture_of, step, self.job)
+        self.trace.append(row(step, self.job))
         self._board.update(self.trace.rows[-1], picture)
         every = self.run.config.save_every
-        if every and moment.step and moment.step % every == 0:
-            name = _step_picture(moment.step)
+        if every and step.step and step.step % every == 0:
+            name = _step_picture(step.step)
             images.save(self.run.folder / name, picture(), self.run.metadata)
 
-    def checkpoint_when_due(self, moment: Moment) -> None:
+    def checkpoint_when_due(self, step: Step) -> None:
         """Writes a checkpoint now and then; those of a batch together keep to their share."""
         every = self.run.config.checkpoint_every
         before = time.monotonic()
         if every and before > self._due:
-            self._checkpoint(moment)
+            self._checkpoint(step)
             took = time.monotonic() - before
             self._due = time.monotonic() + max(every, self._batch * took / _CHECKPOINT_SHARE)
 
-    def interrupt(self, moment: Moment) -> None:
+    def interrupt(self, step: Step) -> None:
         """Saves what there is, to go on from there."""
-        self._checkpoint(moment)
-        self.finish(moment, "interrupted")
+        self._checkpoint(step)
+        self.finish(step, "interrupted")
 
-    def finish(self, moment: Moment, stop: str) -> None:
+    def finish(self, step: Step, stop: str) -> None:
         """Writes picture and result."""
         folder, metadata = self.run.folder, self.run.metadata
         with uninterrupted():
-            images.save(folder / "result.png", picture_of(moment, self.job), metadata)
-            written = (*runs.FILES, *_on_the_way(self.run.config, moment.step))
+            images.save(folder / "result.png", picture_of(step, self.job), metadata)
+            written = (*runs.FILES, *_on_the_way(self.run.config, step.step))
             self.outcome = {
                 "run": runs.identity(folder),
                 "stop": stop,
-                "steps": moment.step,
-                "best": self.trace.rows[moment.best_step],
+                "steps": step.step,
+                "best": self.trace.rows[step.best_step],
                 **weights_and_references(self.job),
                 "seconds": round(self._seconds(), 3),
                 "batch": self._batch,
@@ -428,9 +427,9 @@ class _Record:
             if stop != "interrupted":
                 self._path.unlink(missing_ok=True)
 
-    def _checkpoint(self, moment: Moment) -> None:
+    def _checkpoint(self, step: Step) -> None:
         rows, seconds = self.trace.rows, self._seconds()
-        runs.Checkpoint(moment.standing, rows, seconds, self._batch).write(self._path)
+        runs.Checkpoint(step.state(), rows, seconds, self._batch).write(self._path)
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._started
@@ -467,35 +466,35 @@ def _optimise(records: Sequence[_Record]) -> None:
         [len(record.trace.rows) for record in records],
         [record.run.task.place for record in records],
     )
-    jobs, standings = zip(*((record.job, record.standing) for record in records), strict=True)
+    jobs, states = zip(*((record.job, record.state) for record in records), strict=True)
     with progress:
-        for turn in run_together(jobs, standings):
-            for i, error in turn.failures.items():
-                records[i].outcome = error
-            for i in turn.advanced:
-                record, moment = records[i], turn.moments[i]
+        for steps in run_together(jobs, states):
+            for i, (record, step) in enumerate(zip(records, steps, strict=True)):
                 if record.outcome is not None:
                     continue
                 with record.own_errors():
-                    record.add(moment)
-                    progress.update(record.trace.rows[-1], i)
-                    if moment.last:
-                        record.finish(moment, moment.iteration.stop)
+                    if isinstance(step, NstyleError):
+                        raise step
+                    if step.is_new:
+                        record.add(step)
+                        progress.update(record.trace.rows[-1], i)
+                        if step.is_last:
+                            record.finish(step, step.stop)
             let_wait()
             going = [
-                (records[i], moment)
-                for i, moment in turn.moments.items()
-                if records[i].outcome is None
+                (record, step)
+                for record, step in zip(records, steps, strict=True)
+                if record.outcome is None and isinstance(step, Step)
             ]
             if asked():
                 with uninterrupted():
-                    for record, moment in going:
+                    for record, step in going:
                         with record.own_errors():
-                            record.interrupt(moment)
+                            record.interrupt(step)
                 return
-            for record, moment in going:
+            for record, step in going:
                 with record.own_errors():
-                    record.checkpoint_when_due(moment)
+                    record.checkpoint_when_due(step)
             if not going:
                 return
 

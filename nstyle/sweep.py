@@ -30,7 +30,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from nstyle import runs, stored
-from nstyle.batch import automatic
 from nstyle.config import (
     PAIR_KEYS,
     PATH_KEYS,
@@ -44,6 +43,7 @@ from nstyle.config import (
     values_of,
 )
 from nstyle.errors import NstyleError
+from nstyle.estimates import automatic
 from nstyle.grouping import shared
 from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
 from nstyle.pairs import Pair, pairs_of
@@ -207,12 +207,12 @@ class StoreSweeper(Sweeper):
 
         def size(kind: Kind) -> int:
             by_tiles = any(size.tile is not None for size in kind.sizes)
-            if by_tiles or draws_afresh(kind.structure, kind.method):
+            if by_tiles or draws_afresh(kind.structure, kind.solver):
                 return 1
             if isinstance(batch, int):
                 return batch
             shape = kind.sizes[-1].shape
-            return automatic(kind.structure, shape, kind.method, jax.local_devices())
+            return automatic(kind.structure, shape, kind.solver, jax.local_devices())
 
         return size
 
@@ -385,7 +385,7 @@ def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list
     """Returns for each run the settings that make it share a compiled step, most often none."""
     alike = defaultdict(list)
     for i, planned in enumerate(plans):
-        alike[planned.method, planned.sizes[-1].shape].append(i)
+        alike[planned.solver, planned.sizes[-1].shape].append(i)
     added: list[dict[str, Any]] = [{} for _ in configs]
     for (_, shape), members in alike.items():
         steps = max(plans[i].sizes[-1].steps for i in members)

@@ -3,9 +3,10 @@
 Everything here works on arrays; `job` puts files and configs around it.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nstyle import tiles
 from nstyle.arrays import FeatureMaps, Image
 from nstyle.balance import grey_picture, references
-from nstyle.batch import Member, minimize_batch, stacked
 from nstyle.errors import NstyleError, check_choice
 from nstyle.networks import MEAN_PIXEL, Params, extent
 from nstyle.objective import (
@@ -30,17 +30,17 @@ from nstyle.objective import (
     evaluate,
     style_targets,
 )
-from nstyle.solver import (
+from nstyle.solvers import (
     LBFGS,
-    Course,
-    Iteration,
-    Method,
     Objective,
     Outside,
+    Solver,
+    State,
+    Step,
     Stopping,
-    check_start,
-    iteration,
-    minimize,
+    alone,
+    minimize_together,
+    step_of,
 )
 
 DISTRIBUTIONS = ("uniform", "normal")
@@ -188,43 +188,9 @@ def tiled_objective(structure: Structure, tile: int) -> Outside:
     return Outside(value_and_grad, objective(structure))
 
 
-def transfer(
-    structure: Structure,
-    problem: Problem,
-    initial: Image,
-    method: Method = LBFGS(),  # noqa: B008, frozen
-    stopping: Stopping = Stopping(),  # noqa: B008, immutable
-    resume: Course | None = None,
-    tile: int | None = None,
-) -> Iterator[Iteration]:
-    """Optimises a picture; see `solver.minimize`.
-
-    A style loss that draws directions or positions draws them afresh for each step of Adam and of
-    gradient descent; for L-BFGS, which needs one function, once.
-
-    Args:
-      structure: static part of the objective.
-      problem: from `prepare`.
-      initial: where to start, in [0, `structure.value_range`].
-      method: the solver.
-      stopping: limits.
-      resume: the course of an earlier iteration to go on from.
-      tile: edge of the tiles by which the picture is evaluated; None evaluates it whole.
-
-    Raises:
-      NstyleError: the picture is too small, or of another shape than the content picture.
-    """
-    _check_fits(structure, problem, initial.shape)
-    function = objective(structure) if tile is None else tiled_objective(structure, tile)
-    afresh = functools.partial(drawn_afresh, problem) if draws_afresh(structure, method) else None
-    return minimize(
-        function, initial, problem, method, stopping, structure.value_range, resume, afresh
-    )
-
-
-def draws_afresh(structure: Structure, method: Method) -> bool:
+def draws_afresh(structure: Structure, solver: Solver) -> bool:
     """Says whether each step of a run has a loss of its own, by other random numbers."""
-    return structure.style_loss.is_random and not isinstance(method, LBFGS)
+    return structure.style_loss.is_random and solver.is_stochastic
 
 
 def drawn_afresh(problem: Problem, step: int) -> Problem:
@@ -263,71 +229,6 @@ class Stage(NamedTuple):
     tile: int | None = None
 
 
-class Standing(NamedTuple):
-    """Where a run in stages stands: all that its next steps depend on.
-
-    Attributes:
-      stage: its number, from 0.
-      first: the number of the stage's first step, counted over all stages.
-      course: of the stage; see `solver.Course`.
-    """
-
-    stage: int
-    first: int
-    course: Course
-
-
-class Moment(NamedTuple):
-    """A step of a run in stages.
-
-    Attributes:
-      stage: its number, from 0.
-      first: the number of the stage's first step, counted over all stages.
-      last: whether the run ends here.
-      iteration: see `solver.minimize` and `batch.minimize_batch`; its own steps count from the
-        stage's start.
-      best_image: () -> the picture of this stage's lowest loss so far.
-      course: () -> what the stage goes on from; see `Iteration.course` and `Round.course`.
-    """
-
-    stage: int
-    first: int
-    last: bool
-    iteration: Iteration | Member
-    best_image: Callable[[], Image]
-    course: Callable[[], Course]
-
-    @property
-    def step(self) -> int:
-        """Counted over all stages."""
-        return self.first + self.iteration.step
-
-    @property
-    def best_step(self) -> int:
-        """Of this stage's lowest loss so far, counted over all stages."""
-        return self.first + self.iteration.best_step
-
-    @property
-    def standing(self) -> Standing:
-        """To go on from; to be taken before the next step, which uses its arrays up."""
-        return Standing(self.stage, self.first, self.course())
-
-
-class Turn(NamedTuple):
-    """What `coarse_to_fine_batch` yields after every evaluation of the batch.
-
-    Attributes:
-      moments: where each member stands; those that failed or have not begun are missing.
-      advanced: the members that have made a step.
-      failures: why members have failed at their first picture of a size; they are left out from
-        there on.
-    """
-
-    moments: Mapping[int, Moment]
-    advanced: tuple[int, ...]
-    failures: Mapping[int, NstyleError]
-
-
 class Detail(NamedTuple):
     """White noise in place of the detail that a picture lacks once it is scaled up.
 
@@ -354,156 +255,169 @@ def scaled_up(
     return image + detail.std * jax.random.normal(jax.random.fold_in(detail.key, stage), shape)
 
 
+class Run(NamedTuple):
+    """A picture that is optimised at one size after another.
+
+    Attributes:
+      stages: from the coarsest; the last one's pictures have the size of the result.
+      initial: where the first one starts, of its shape.
+      detail: noise for each picture that was scaled up; None adds none.
+    """
+
+    stages: Sequence[Stage]
+    initial: Image
+    detail: Detail | None = None
+
+
 def coarse_to_fine(
     structure: Structure,
-    stages: Sequence[Stage],
-    initial: Image,
-    method: Method = LBFGS(),  # noqa: B008, frozen
-    detail: Detail | None = None,
-    resume: Standing | None = None,
-) -> Iterator[Moment]:
-    """Optimises a picture at one size after another, each from the one before, scaled up.
+    runs: Sequence[Run],
+    solver: Solver = LBFGS(),  # noqa: B008, frozen
+    resume: Sequence[State | None] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[Step | NstyleError, ...]]:
+    """Optimises pictures at one size after another, each from the one before, scaled up.
 
     The best picture of a stage is where the next one starts (Gatys et al. 2017, arXiv 1611.07865,
     go from low to high resolution so), with a solver that has forgotten all: its curvature was that
     of another problem, and taken over to the next size it makes steps worse, not better.
 
-    Args:
-      structure: static part of the objective, the same for all stages.
-      stages: from the coarsest; the last one's pictures have the size of the result.
-      initial: where the first one starts, of its shape.
-      method: the solver.
-      detail: noise for each picture that was scaled up; None adds none.
-      resume: where an earlier run with the same arguments stood.
-    """
-    at = _begin(initial, resume)
-    for number, stage in list(enumerate(stages))[at.stage :]:
-        image = _start(at, stage.shape, detail)
-        end = _arrival(at)  # of a stage that had just ended
-        for reached in transfer(
-            structure, stage.problem, image, method, stage.stopping, at.course, stage.tile
-        ):
-            last = bool(reached.stop) and number == len(stages) - 1
-            end = _alone(at, last, reached)
-            yield end
-        assert end is not None, "a minimisation yields its first picture"
-        at = _next(end)
-
-
-def coarse_to_fine_batch(
-    structure: Structure,
-    stages: Sequence[Sequence[Stage]],
-    initials: Sequence[Image],
-    method: Method = LBFGS(),  # noqa: B008, frozen
-    details: Sequence[Detail | None] | None = None,
-    resume: Sequence[Standing | None] | None = None,
-    devices: Sequence[jax.Device] | None = None,
-) -> Iterator[Turn]:
-    """Optimises several pictures together, each as `coarse_to_fine` does; see `minimize_batch`.
-
-    Members go from size to size together: those that have ended a size wait for the others. One
-    that fails does not disturb them. Nothing is evaluated by tiles, nor drawn afresh.
+    Several runs go from size to size together: those that have ended a size wait for the others.
+    One that fails does not disturb them. Only a run by itself is evaluated by tiles, or draws
+    afresh for each step.
 
     Args:
-      structure: static part of the objective, of all members.
-      stages: of each member; shapes and limits are those of the first one.
-      initials: where each starts.
-      method: the solver.
-      details: of each, see `coarse_to_fine`; None for none.
-      resume: where each stood; None for one that starts, or for all.
-      devices: to spread the members over, see `minimize_batch`.
+      structure: static part of the objective, the same for all stages and runs.
+      runs: shapes, limits and tiles of all are those of the first one.
+      solver: the solver.
+      resume: where an earlier process with the same arguments left each; None for one that starts.
+      devices: to spread the runs over, see `solvers.minimize_together`.
+
+    Yields:
+      Where each run stands after every evaluation, or what was wrong with its first picture of a
+      size.
 
     Raises:
       NstyleError: a picture is too small, or of another shape than the content picture.
     """
-    size = len(initials)
-    details, resume = details or [None] * size, resume or [None] * size
-    at = {i: _begin(*pair) for i, pair in enumerate(zip(initials, resume, strict=True))}
-    moments = {i: found for i in at if (found := _arrival(at[i])) is not None}
-    lost: set[int] = set()
-    for number, common in enumerate(stages[0]):
+    states = resume or [None] * len(runs)
+    found: dict[int, Step | NstyleError] = {
+        i: _left(state) for i, state in enumerate(states) if state is not None
+    }
+    at = {i: _begin(run, states[i]) for i, run in enumerate(runs)}
+    for number, stage in enumerate(runs[0].stages):
         here = [i for i in at if at[i].stage == number]
         if not here:
             continue
-        problems = [stages[i][number].problem for i in here]
-        for problem in problems:
-            _check_fits(structure, problem, common.shape)
-        args, axes = stacked(problems)
-        rounds = minimize_batch(
-            objective(structure),
-            jnp.stack([_start(at[i], common.shape, details[i]) for i in here]),
-            args,
-            axes,
-            method,
-            common.stopping,
-            structure.value_range,
-            [at[i].course for i in here],
-            devices,
-        )
-        for turn in rounds:
-            advanced = tuple(here[place] for place in turn.advanced)
-            failures = {}
-            for place, (i, member) in enumerate(zip(here, turn.members, strict=True)):
-                moments[i] = Moment(
-                    number,
-                    at[i].first,
-                    bool(member.stop) and number == len(stages[0]) - 1,
-                    member,
-                    functools.partial(turn.best_image, place),
-                    functools.partial(turn.course, place),
-                )
-                if i in advanced and (error := _failure(member)):
-                    failures[i] = error
-            lost |= failures.keys()
-            standing = {i: moment for i, moment in moments.items() if i not in lost}
-            yield Turn(standing, tuple(i for i in advanced if i not in lost), failures)
-        at = {i: _next(moments[i]) if i in here else at[i] for i in at if i not in lost}
+        is_final = number == len(runs[0].stages) - 1
+        problems = [runs[i].stages[number].problem for i in here]
+        starts = [_start(at[i], stage.shape, runs[i].detail) for i in here]
+        for steps in _steps(structure, stage, starts, problems, solver, devices):
+            for i, step in zip(here, steps, strict=True):
+                found[i] = _counted(step, at[i], is_final) if isinstance(step, Step) else step
+            yield tuple(found[i] for i in range(len(runs)))
+        for i in here:
+            end = found[i]
+            if isinstance(end, NstyleError):
+                del at[i]
+            else:
+                at[i] = _next(end)
 
 
-class _Place(NamedTuple):
-    """Where a stage of a run begins, or goes on: its number, first step, course and picture."""
+def transfer(
+    structure: Structure,
+    problem: Problem,
+    initial: Image,
+    solver: Solver = LBFGS(),  # noqa: B008, frozen
+    stopping: Stopping = Stopping(),  # noqa: B008, immutable
+    resume: State | None = None,
+    tile: int | None = None,
+) -> Iterator[Step]:
+    """Optimises a picture at one size; see `coarse_to_fine`.
 
-    stage: int
-    first: int
-    course: Course | None
-    image: Image
+    Args:
+      structure: static part of the objective.
+      problem: from `prepare`.
+      initial: where to start, in [0, `structure.value_range`].
+      solver: the solver.
+      stopping: limits.
+      resume: the state of an earlier step to go on from.
+      tile: edge of the tiles by which the picture is evaluated; None evaluates it whole.
+
+    Raises:
+      NstyleError: the picture is too small, or of another shape than the content picture; or its
+        loss or gradient is not finite.
+    """
+    run = Run([Stage(problem, initial.shape, stopping, tile)], initial)
+    return alone(coarse_to_fine(structure, [run], solver, [resume]))
 
 
-def _begin(initial: Image, resume: Standing | None) -> _Place:
-    if resume is None:
-        return _Place(0, 0, None, initial)
-    return _Place(*resume, jnp.asarray(resume.course.best_image))
-
-
-def _start(at: _Place, shape: tuple[int, ...], detail: Detail | None) -> Image:
-    return at.image if at.image.shape == shape else scaled_up(at.image, shape, detail, at.stage)
-
-
-def _arrival(at: _Place) -> Moment | None:
-    """Returns the moment in which a run was left, None of one that begins."""
-    return None if at.course is None else _alone(at, False, iteration(at.course, ""))
-
-
-def _alone(at: _Place, last: bool, reached: Iteration) -> Moment:
-    return Moment(
-        at.stage, at.first, last, reached, lambda: reached.best_image, lambda: reached.course
+def _steps(
+    structure: Structure,
+    stage: Stage,
+    starts: Sequence[Image | State],
+    problems: Sequence[Problem],
+    solver: Solver,
+    devices: Sequence[jax.Device] | None,
+) -> Iterator[tuple[Step | NstyleError, ...]]:
+    """Returns the steps that runs make together at one size."""
+    for problem in problems:
+        _check_fits(structure, problem, stage.shape)
+    tile = stage.tile
+    return minimize_together(
+        objective(structure) if tile is None else tiled_objective(structure, tile),
+        starts,
+        problems,
+        solver,
+        stage.stopping,
+        structure.value_range,
+        devices,
+        functools.partial(drawn_afresh, problems[0]) if draws_afresh(structure, solver) else None,
     )
 
 
-def _next(end: Moment) -> _Place:
-    # By way of the host: the members of the next batch may be spread over other devices.
+class _Place(NamedTuple):
+    """Where a stage of a run begins, or goes on: its number, first step, and picture or state."""
+
+    stage: int
+    first: int
+    start: Image | State
+
+
+def _begin(run: Run, state: State | None) -> _Place:
+    return _Place(0, 0, run.initial) if state is None else _Place(state.stage, state.first, state)
+
+
+def _start(at: _Place, shape: tuple[int, ...], detail: Detail | None) -> Image | State:
+    if isinstance(at.start, State) or at.start.shape == shape:
+        return at.start
+    return scaled_up(at.start, shape, detail, at.stage)
+
+
+def _counted(step: Step, at: _Place, is_final: bool) -> Step:
+    """Returns a step of a stage, the run's final one or not, as one of its run."""
+    return dataclasses.replace(
+        step,
+        step=at.first + step.step,
+        best_step=at.first + step.best_step,
+        stage=at.stage,
+        is_last=step.is_last and is_final,
+        state=lambda: step.state()._replace(stage=at.stage, first=at.first),
+    )
+
+
+def _left(state: State) -> Step:
+    """Returns the step at which an earlier process left a run."""
+    step = step_of(
+        state.numbers, state.aux, "", False, lambda: jnp.asarray(state.best_image), lambda: state
+    )
+    return _counted(step, _Place(state.stage, state.first, state), False)
+
+
+def _next(end: Step) -> _Place:
+    # By way of the host: the runs of the next stage may be spread over other devices.
     image = jnp.asarray(jax.device_get(end.best_image()))
-    return _Place(end.stage + 1, end.step + 1, None, image)
-
-
-def _failure(member: Member) -> NstyleError | None:
-    """Returns what `minimize` raises at a first picture that is of no use."""
-    try:
-        if member.step == 0:
-            check_start(member.value, member.gradient_norm)
-    except NstyleError as error:
-        return error
-    return None
+    return _Place(end.stage + 1, end.step + 1, image)
 
 
 def equal_weights(layers: tuple[str, ...], total: float) -> dict[str, Array | float]:

@@ -32,7 +32,7 @@ from hydra.core.plugins import Plugins  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import nstyle.solver  # noqa: F401  jaxopt warns that it is no longer maintained
+    import nstyle.solvers  # noqa: F401  jaxopt warns that it is no longer maintained
 
     Plugins.instance()  # later a warning of Ray's import would be an error, and leave it out
 

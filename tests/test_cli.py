@@ -224,7 +224,7 @@ def test_readme_example_of_the_pieces(pictures, tmp_path, monkeypatch):
     for name, copy in (("content", "photo"), ("style", "art")):
         (tmp_path / f"{copy}.jpg").write_bytes((pictures / f"{name}.png").read_bytes())
     monkeypatch.chdir(tmp_path)
-    exec("from nstyle.solver import Stopping\n" + block.replace(", 256)", ", 32)"), {})
+    exec("from nstyle.solvers import Stopping\n" + block.replace(", 256)", ", 32)"), {})
     assert images.load(tmp_path / "result.png").shape == (24, 32, 3)
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 import nstyle
 from nstyle import images, job
-from nstyle.batch import stacked
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.guidance import Guide, Labels, coverage, guidance, pooled
@@ -30,6 +29,7 @@ from nstyle.losses import (
 )
 from nstyle.networks import Average, extent
 from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
+from nstyle.solvers.compiled import stacked
 from nstyle.transfer import content_target, style_target
 
 LAYERS = ("conv1_1", "conv2_1")
@@ -354,8 +354,9 @@ def test_runs_that_differ_in_shares_and_masks_are_of_one_kind(masks, files):
         for own in ("content_mask.png", "mirrored.png")
     ]
     assert job.kind_of(masked[0]) == job.kind_of(masked[1]) != job.kind_of(blends[0])
-    _, axes = stacked([job.build(own).stages[0].problem for own in masked])
-    assert axes.guidance == dict.fromkeys(LAYERS, 0)
+    joined, axes = stacked([job.build(own).stages[0].problem for own in masked])
+    by_array = jax.tree.unflatten(jax.tree.structure(joined), axes)
+    assert by_array.guidance == dict.fromkeys(LAYERS, 0)
 
 
 def test_the_command_makes_them_and_counts_one_compilation(nstyle_here, masks, pictures):

@@ -5,7 +5,7 @@ import pytest
 
 from nstyle.config import compose, parse_memory
 from nstyle.errors import NstyleError
-from nstyle.job import blank_course_of, build, plan, row, run
+from nstyle.job import blank_state_of, build, plan, row, run
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_a_run_by_tiles_is_the_run(small, solver):
     traces = []
     for tile in (None, 16):
         job = build(plan(compose(**small, solver=solver, tile=tile)))
-        traces.append([row(moment, job) for moment in run(job)])
+        traces.append([row(step, job) for step in run(job)])
     whole, tiled = traces
     assert len(whole) == len(tiled) == 5
     for first, second in zip(whole, tiled, strict=True):
@@ -35,9 +35,9 @@ def test_a_run_by_tiles_goes_on_where_it_stopped(small):
     import jax
 
     job = build(plan(compose(**small, tile=16)))
-    kept = [(row(moment, job), jax.device_get(moment.standing)) for moment in run(job)]
-    assert jax.tree.structure(blank_course_of(job, 0)) == jax.tree.structure(kept[0][1].course)
-    rest = [row(moment, job) for moment in run(job, kept[2][1])]
+    kept = [(row(step, job), jax.device_get(step.state())) for step in run(job)]
+    assert jax.tree.structure(blank_state_of(job, 0)) == jax.tree.structure(kept[0][1])
+    rest = [row(step, job) for step in run(job, kept[2][1])]
     assert rest == [numbers for numbers, _ in kept[3:]]
 
 
@@ -64,15 +64,15 @@ def test_memory_decides_on_the_history(small, monkeypatch):
     monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     for memory, tile in (("2.5GiB", None), ("2.75GiB", None), ("3.25GiB", None), ("2.75GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
-        pairs, per_pair = planned.method.history_size, 24 * 1500 * 2000
+        pairs, per_pair = planned.solver.history_size, 24 * 1500 * 2000
         assert planned.memory <= parse_memory(memory)
         assert 5 <= pairs < 50
         assert any(f"{pairs} pairs instead of 50" in note for note in planned.notes)
         if tile is not None:
             assert planned.memory + per_pair > parse_memory(memory)
     asked = {"solver.history_size": 3}
-    assert plan(compose(**small, memory="20GiB")).method.history_size == 50
-    assert plan(compose(**small, memory="2.5GiB", **asked)).method.history_size == 3
+    assert plan(compose(**small, memory="20GiB")).solver.history_size == 50
+    assert plan(compose(**small, memory="2.5GiB", **asked)).solver.history_size == 3
 
 
 def test_large_runs_are_estimated_beforehand(small, monkeypatch):

@@ -11,7 +11,6 @@ import pytest
 from conftest import replaced
 
 from nstyle import job
-from nstyle.batch import minimize_batch, stacked
 from nstyle.config import compose, group_options
 from nstyle.grouping import shared
 from nstyle.losses import (
@@ -23,7 +22,7 @@ from nstyle.losses import (
     SlicedWasserstein,
 )
 from nstyle.objective import LossWeights, Structure, evaluate
-from nstyle.solver import LBFGS, Adam
+from nstyle.solvers import LBFGS, Adam, minimize_together
 from nstyle.transfer import draws_afresh, objective, prepare, transfer
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]
@@ -131,8 +130,8 @@ def test_only_runs_that_draw_afresh_are_made_alone():
 def test_a_resumed_run_draws_the_same(vgg16, random):
     structure, problem, start = small_problem(vgg16, random, style_loss=SlicedWasserstein(2))
     values = [step.value for step in islice(transfer(structure, problem, start, Adam()), 3)]
-    course = jax.tree.map(np.array, next(transfer(structure, problem, start, Adam())).course)
-    resumed = transfer(structure, problem, start, Adam(), resume=course)
+    state = jax.tree.map(np.array, next(transfer(structure, problem, start, Adam())).state())
+    resumed = transfer(structure, problem, start, Adam(), resume=state)
     assert [next(resumed).value for _ in range(2)] == values[1:]
 
 
@@ -158,11 +157,9 @@ def test_cross_layer_pairs_follow_depth_not_spelling_order(vgg16, random):
 def test_batches_are_as_single_runs(losses, vgg16, random):
     structure, problem, start = small_problem(vgg16, random, **losses)
     problems = [problem._replace(seed=np.uint32(seed)) for seed in (1, 2)]
-    args, axes = stacked(problems)
     starts = (0.5 * start, start)
-    rounds = minimize_batch(objective(structure), jnp.stack(starts), args, axes)
-    first = next(rounds)
+    first = next(minimize_together(objective(structure), starts, problems))
     alone = [next(transfer(structure, *pair)) for pair in zip(problems, starts, strict=True)]
     np.testing.assert_allclose(
-        [m.value for m in first.members], [own.value for own in alone], rtol=1e-5
+        [step.value for step in first], [own.value for own in alone], rtol=1e-5
     )

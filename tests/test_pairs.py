@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nstyle import images, pairs
-from nstyle.solver import compile_steps
+from nstyle.solvers.compiled import compiled
 
 SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]
 
@@ -55,7 +55,7 @@ def test_the_standard_set_and_its_parts():
 
 
 def test_every_setting_on_each_pair_with_one_compile(nstyle_here, album):
-    compile_steps.cache_clear()
+    compiled.cache_clear()
     own = "pairs=[[photos/10.png,art/x.png],[photos/2.PNG,art/y.png],[photos/10.png,art/x.png]]"
     status, _, err = nstyle_here("-m", own, *SMALL, "style_weight=1e3,1e4")
     assert status == 0, err

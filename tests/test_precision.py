@@ -96,9 +96,9 @@ def test_a_run_with_fewer_bits(pictures):
         **{"size": 32, "steps": 3, "precision": "bfloat16"},
     }
     job = build(plan(compose(**settings)))
-    moments = list(run(job))
-    assert moments[-1].iteration.best_value < 0.9 * moments[0].iteration.value
-    assert picture_of(moments[-1], job).dtype == np.float32
+    steps = list(run(job))
+    assert steps[-1].best_value < 0.9 * steps[0].value
+    assert picture_of(steps[-1], job).dtype == np.float32
     with pytest.raises(NstyleError, match="precision: bfloat16 is not for tiles"):
         plan(compose(**settings, tile=32))
     with pytest.raises(NstyleError, match="unknown value 'float16'"):

@@ -8,8 +8,8 @@ import pytest
 from nstyle import images
 from nstyle.config import compose
 from nstyle.job import build, plan, row, run
-from nstyle.solver import LBFGS, Stopping
-from nstyle.transfer import Detail, Stage, coarse_to_fine, prepare, scaled_up
+from nstyle.solvers import LBFGS, Stopping
+from nstyle.transfer import Detail, Run, Stage, coarse_to_fine, prepare, scaled_up
 
 
 @pytest.fixture
@@ -57,17 +57,15 @@ def test_every_start_is_of_the_coarsest_size(small, pictures):
 def test_each_size_starts_from_the_one_before_scaled_up(small, noise, value_range):
     settings = small | {"pyramid.noise": noise, "value_range": value_range}
     job = build(plan(compose(**settings)))
-    moments = list(run(job))
-    assert [moment.step for moment in moments] == list(range(5 + 4 + 5))
-    assert [moment.last for moment in moments] == [False] * 13 + [True]
-    assert job.steps == moments[-1].step
-    assert [row(moment, job)["size"] for moment in moments] == [12] * 5 + [24] * 4 + [48] * 5
+    steps = list(run(job))
+    assert [step.step for step in steps] == list(range(5 + 4 + 5))
+    assert [step.is_last for step in steps] == [False] * 13 + [True]
+    assert job.steps == steps[-1].step
+    assert [row(step, job)["size"] for step in steps] == [12] * 5 + [24] * 4 + [48] * 5
     for end, start, stage in ((4, 5, 1), (8, 9, 2)):
-        scaled = jax.image.resize(
-            moments[end].iteration.best_image, job.stages[stage].shape, "cubic"
-        )
-        added = np.asarray(moments[start].iteration.best_image - scaled)
-        assert moments[start].best_step == start
+        scaled = jax.image.resize(steps[end].best_image(), job.stages[stage].shape, "cubic")
+        added = np.asarray(steps[start].best_image() - scaled)
+        assert steps[start].best_step == start
         # of 1,296 or more normal numbers the standard deviation is known to 8 % (four sigmas)
         np.testing.assert_allclose(added.std(), noise * value_range, rtol=0.08, atol=1e-6)
         assert abs(added.mean()) <= 0.12 * noise * value_range
@@ -86,14 +84,14 @@ def test_each_seed_and_size_draws_its_own_noise():
 def test_goes_on_in_any_stage_as_if_it_had_never_stopped(small, cut):
     job = build(plan(compose(**small)))
 
-    def numbers(moments):
-        return [(row(moment, job), moment.best_step, moment.last) for moment in moments]
+    def numbers(steps):
+        return [(row(step, job), step.best_step, step.is_last) for step in steps]
 
     kept = []
-    for moment in run(job):
-        kept.append((moment, jax.device_get(moment.standing)))
+    for step in run(job):
+        kept.append((step, jax.device_get(step.state())))
     rest = run(job, kept[cut][1])
-    assert numbers(rest) == numbers(moment for moment, _ in kept)[cut + 1 :]
+    assert numbers(rest) == numbers(step for step, _ in kept)[cut + 1 :]
 
 
 @pytest.mark.slow
@@ -117,9 +115,9 @@ def test_reaches_the_value_of_the_full_size_in_fewer_full_steps(pictures, vgg16)
         return jax.random.uniform(jax.random.key(0), (side * 3 // 4, side, 3))
 
     def end(stages, start):
-        for moment in coarse_to_fine(structure, stages, start, LBFGS()):
+        for (step,) in coarse_to_fine(structure, [Run(stages, start)], LBFGS()):
             pass
-        return moment.iteration.best_value
+        return step.best_value
 
     alone = end([stage(96, 30)], noise(96))
     assert end([stage(48, 30), stage(96, 30)], noise(48)) < 0.9 * alone

@@ -254,7 +254,7 @@ def test_starts_and_solvers_are_the_recipes(reference, weight_files):
     np.testing.assert_allclose(noise.std(), 0.001, rtol=0.1)
     keras_job = job_of("keras", reference, weight_files)
     np.testing.assert_allclose(keras_job.initial, reference["content"], rtol=1e-6)
-    assert (keras_job.method.learning_rate, keras_job.method.decay) == (100.0, 0.96)
+    assert (keras_job.solver.learning_rate, keras_job.solver.decay) == (100.0, 0.96)
     assert keras_job.stages[-1].stopping.steps == 4000
 
 

@@ -14,8 +14,7 @@ from nstyle.config import compose, identifying
 from nstyle.errors import NstyleError
 from nstyle.job import plan
 from nstyle.session import folder_of
-from nstyle.solver import LBFGS, Adam, Stopping, blank_course, minimize
-from nstyle.transfer import Standing
+from nstyle.solvers import LBFGS, Adam, Stopping, blank_state, minimize
 
 
 def quadratic(image, scale):
@@ -26,15 +25,15 @@ def quadratic(image, scale):
 def test_a_checkpoint_gives_back_every_bit(method, tmp_path):
     arguments = (quadratic, jnp.zeros((4, 5, 3)), 2.0, method, Stopping(3))
     for item in minimize(*arguments):
-        course = jax.device_get(item.course)
+        state = jax.device_get(item.state())
     rows = [{"step": 0, "loss": 0.1 + 0.2}]
-    standing = Standing(2, 7, course)
-    runs.Checkpoint(standing, rows, 1.5).write(tmp_path / "checkpoint")
-    blanks = {2: blank_course(*arguments)}
+    state = state._replace(stage=2, first=7)
+    runs.Checkpoint(state, rows, 1.5).write(tmp_path / "checkpoint")
+    blanks = {2: blank_state(*arguments)}
     found = runs.Checkpoint.read(tmp_path / "checkpoint", blanks.get)
     assert (found.rows, found.seconds) == (rows, 1.5)
-    assert jax.tree.structure(found.standing) == jax.tree.structure(standing)
-    jax.tree.map(np.testing.assert_array_equal, found.standing, standing)
+    assert jax.tree.structure(found.state) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, found.state, state)
     assert runs.Checkpoint.read(tmp_path / "none", blanks.get) is None
 
 

@@ -12,7 +12,7 @@ from conftest import command, replaced, values_in
 from nstyle import job
 from nstyle.config import config_dir
 from nstyle.runs import finished as finished_run
-from nstyle.solver import compile_steps
+from nstyle.solvers.compiled import compiled
 
 SMALL = ["size=32", "steps=2", "style_size=32", "scores=false"]
 EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
@@ -44,7 +44,7 @@ def pictures_of(folder):
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
     small = replaced(SMALL, "size=40")
     sweep = ["-m", *given, *small, "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
-    for cached in (job._content_target, job._style_target, compile_steps):
+    for cached in (job._content_target, job._style_target, compiled):
         cached.cache_clear()
     status, out, err = nstyle_here(*sweep, "init=noise")
     assert (status, len(out.splitlines())) == (0, 9), err

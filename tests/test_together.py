@@ -54,28 +54,28 @@ def jobs(pictures):
 def alone(jobs):
     """The rows of each by itself, and what it could go on from after every step."""
     return {
-        name: [(moment, row(moment, job), jax.device_get(moment.standing)) for moment in run(job)]
+        name: [(step, row(step, job), jax.device_get(step.state())) for step in run(job)]
         for name, job in jobs.items()
         if name != "lost"
     }
 
 
 def collected(jobs, resume):
-    """The moments and rows of each job, made together, the last pictures, and the failures."""
-    steps, pictures, failures = {name: [] for name in jobs}, {}, {}
-    names = list(jobs)
-    for turn in run_together(list(jobs.values()), resume):
-        failures |= {names[i]: error for i, error in turn.failures.items()}
-        for i in turn.advanced:
-            job, moment = jobs[names[i]], turn.moments[i]
-            steps[names[i]].append((moment, row(moment, job)))
-            pictures[names[i]] = picture_of(moment, job)
-    return steps, pictures, failures
+    """The steps and rows of each job, made together, the last pictures, and the failures."""
+    made, pictures, failures = {name: [] for name in jobs}, {}, {}
+    for steps in run_together(list(jobs.values()), resume):
+        for (name, job), step in zip(jobs.items(), steps, strict=True):
+            if isinstance(step, NstyleError):
+                failures[name] = step
+            elif step.is_new:
+                made[name].append((step, row(step, job)))
+                pictures[name] = picture_of(step, job)
+    return made, pictures, failures
 
 
 def assert_same_rows(found, wanted):
-    assert [(moment.step, moment.best_step, moment.last) for moment, _ in found] == [
-        (moment.step, moment.best_step, moment.last) for moment, *_ in wanted
+    assert [(step.step, step.best_step, step.is_last) for step, _ in found] == [
+        (step.step, step.best_step, step.is_last) for step, *_ in wanted
     ]
     for (_, one), (_, other, *_) in zip(found, wanted, strict=True):
         assert list(one) == list(other)
@@ -90,7 +90,7 @@ def test_members_are_what_each_is_alone_and_a_lost_one_disturbs_none(jobs, alone
     for told in (failures["lost"], raised.value):
         assert "at the first picture: a weight is too large" in str(told)
     assert steps.pop("lost") == []
-    ends = {name: [moment.iteration.stop for moment, *_ in made] for name, made in alone.items()}
+    ends = {name: [step.stop for step, *_ in made] for name, made in alone.items()}
     assert ends["flat"][0] == "flat"
     assert not ends["noise"][0]
     for name, found in steps.items():
@@ -120,12 +120,12 @@ def test_where_members_stand_can_be_gone_on_from_at_any_turn(jobs, alone):
     """Also where a member waits for the others, whose evaluations go on."""
     names = ["noise", "flat"]
     some = {name: jobs[name] for name in names}
-    for number, turn in enumerate(run_together(list(some.values()), [None, None])):
+    for number, steps in enumerate(run_together(list(some.values()), [None, None])):
         if number == 3:
-            kept = [jax.device_get(turn.moments[i].standing) for i in range(2)]
+            kept = [jax.device_get(step.state()) for step in steps]
             break
-    assert [standing.stage for standing in kept] == [0, 0]
-    assert kept[1].course.record.step == 0
+    assert [state.stage for state in kept] == [0, 0]
+    assert kept[1].numbers.step == 0
     steps, *_ = collected(some, kept)
     assert_same_rows(steps["noise"], alone["noise"][4:])
     assert_same_rows(steps["flat"], alone["flat"][1:])
@@ -244,17 +244,15 @@ import jax
 from nstyle import transfer
 from nstyle.cli import main
 
-plain = transfer.minimize_batch
+plain = transfer.minimize_together
 
 def spread(*arguments):
-    found = []
-    for turn in plain(*arguments):
-        found.append(turn)
-        places = {shard.data.shape[0] for shard in turn.course.args[0].image.addressable_shards}
-        assert places == {2}, places
-        yield turn
+    for steps in plain(*arguments):
+        shards = steps[0].best_image.args[0].addressable_shards  # of the pictures of all runs
+        assert {shard.data.shape[0] for shard in shards} == {2}
+        yield steps
 
-transfer.minimize_batch = spread
+transfer.minimize_together = spread
 assert len(jax.devices()) == 3
 main()
 """

@@ -20,9 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstyle import images
-from nstyle.batch import minimize_batch, stacked
 from nstyle.objective import LossWeights, Problem, Structure
-from nstyle.solver import LBFGS, Objective, Stopping, minimize
+from nstyle.solvers import LBFGS, Objective, Step, Stopping, minimize, minimize_together
 from nstyle.transfer import equal_weights, objective
 
 
@@ -117,13 +116,12 @@ def together(
     stopping: Stopping,
 ) -> list[float]:
     """Returns the lowest loss of each run."""
-    args, axes = stacked(problems)
     devices = jax.devices() if len(jax.devices()) > 1 else None
-    for last in minimize_batch(
-        function, jnp.asarray(starts), args, axes, method, stopping, devices=devices
+    for last in minimize_together(
+        function, [*jnp.asarray(starts)], problems, method, stopping, devices=devices
     ):
         pass
-    return [member.best_value for member in last.members]
+    return [step.best_value for step in last if isinstance(step, Step)]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from nstyle import images
 from nstyle.networks import turned, weights
 from nstyle.objective import LossWeights, Problem, Structure
 from nstyle.runs import environment
-from nstyle.solver import LBFGS, Objective, compile_steps
+from nstyle.solvers import LBFGS, Objective
+from nstyle.solvers.compiled import compiled
 from nstyle.transfer import equal_weights, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -113,13 +114,18 @@ def steps_in_turns(
     rounds: int,
 ) -> list[tuple[float, float]]:
     """Returns the seconds of L-BFGS's steps and of another call, in turns, compilation apart."""
-    steps = compile_steps(objective, LBFGS())
-    state = steps.start(jnp.asarray(start), problem, 1.0)
+    functions = compiled(objective, LBFGS())
+    image = jnp.asarray(start)
+    memory = functions.blank(image)
 
     def step() -> Any:
-        nonlocal state
-        state = steps.step(state, problem)
-        return state
+        nonlocal image, memory
+        found = functions.step(image, memory, problem)
+        image, memory = found.image, functions.remember(memory, found.memory)
+        return image, memory
+
+    step()  # which stays where it is
+    memory = functions.arm(np.True_, np.float32(1.0), image, memory)
 
     timings = [(seconds_of(step), seconds_of(other)) for _ in range(rounds + 1)]
     return timings[1:]

@@ -27,7 +27,7 @@ from nstyle.apply import painted_picture
 from nstyle.config import compose
 from nstyle.feedforward import single_style
 from nstyle.job import loss_weights, network_of, structure_of, style_size
-from nstyle.solver import Stopping
+from nstyle.solvers import Stopping
 from nstyle.transfer import objective, prepare, transfer
 
 #: Passes that are timed.
@@ -78,7 +78,7 @@ def main() -> None:
             for step in transfer(structure, problem, image, stopping=Stopping(options.steps)):
                 taken.add(step.best_value)
             curves[name] = [sample.loss for sample in taken.samples]
-            seconds[name], ends[name] = taken.end().seconds, np.asarray(step.best_image)
+            seconds[name], ends[name] = taken.end().seconds, np.asarray(step.best_image())
         best = min(curves, key=lambda name: curves[name][-1])
         row: dict[str, Any] = {
             "photograph": found[0],

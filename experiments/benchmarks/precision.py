@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from nstyle.networks import PRECISIONS
 from nstyle.objective import Structure
-from nstyle.solver import Stopping
+from nstyle.solvers import Stopping
 from nstyle.transfer import objective, transfer
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         for last in transfer(structure, problem, image, stopping=Stopping(options.steps)):
             pass
         seconds = time.perf_counter() - began
-        loss, _ = evaluate(last.best_image, reference)
+        loss, _ = evaluate(last.best_image(), reference)
         rows[name] = {
             "seconds": seconds,
             "steps": last.step,

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from nstyle.objective import Structure
-from nstyle.solver import Stopping, minimize
+from nstyle.solvers import Stopping, minimize
 from nstyle.transfer import objective
 
 

@@ -145,10 +145,10 @@ def ours(job: Job, target: float) -> Row:
     compiling = time.perf_counter() - began
     curve: list[Sample] = []
     began = time.perf_counter()
-    for evaluations, moment in enumerate(run(job), start=1):
+    for evaluations, step in enumerate(run(job), start=1):
         seconds = time.perf_counter() - began
-        if moment.stage == len(job.stages) - 1:
-            curve.append(Sample(seconds, evaluations, moment.iteration.best_value))
+        if step.stage == len(job.stages) - 1:
+            curve.append(Sample(seconds, evaluations, step.best_value))
             if curve[-1].loss <= target:
                 break
     sizes = " ".join(str(max(stage.shape)) for stage in job.stages)

@@ -90,7 +90,7 @@ class StyleLoss(Record):
           features: of the whole picture.
           guidance: T^2, what each position counts; sums to 1.
         """
-        points, share = points_of(features), guidance.reshape(-1, 1)
+        points, share = points_of(features), jnp.reshape(guidance, (-1, 1))
         mean = jnp.sum(share * points, axis=0)
         centred = points - mean
         covariance = matrix_product((share * centred).T, centred)

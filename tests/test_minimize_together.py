@@ -1,10 +1,9 @@
-"""Members of a batch follow the course that each has by itself, whatever the others do."""
+"""Runs that are optimised together follow the course that each has by itself."""
 
 import math
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,28 +11,18 @@ import numpy as np
 import pytest
 
 from nstyle import images
-from nstyle.batch import (
-    CPU_PIXELS,
-    automatic,
-    batch_size,
-    compile_batch,
-    member_bytes,
-    minimize_batch,
-    shared_bytes,
-    stacked,
-)
 from nstyle.errors import NstyleError
-from nstyle.networks import extent, kernel_shape, layer_names, width
-from nstyle.objective import LossWeights, Problem, Structure, Targets
-from nstyle.solver import (
+from nstyle.objective import LossWeights, Structure
+from nstyle.solvers import (
     LBFGS,
     SGD,
     STEP_PROGRAM,
     Adam,
     Stopping,
-    check_start,
     minimize,
+    minimize_together,
 )
+from nstyle.solvers.compiled import stacked
 from nstyle.transfer import equal_weights, objective, prepare
 
 SHAPE = (4, 5, 3)
@@ -84,15 +73,14 @@ def alone(start, args, method, stopping=STOPPING, function=bowl):
 
 
 def together(starts, own, method, stopping=STOPPING, function=bowl, **options):
-    """The steps of each member, and the rounds."""
-    args, axes = stacked(own)
-    rounds = []
-    steps = [[] for _ in own]
-    for found in minimize_batch(function, starts, args, axes, method, stopping, **options):
-        rounds.append(found)
-        for i in found.advanced:
-            steps[i].append(found.members[i])
+    """The new steps of each run, and where all stood after each evaluation."""
+    rounds = list(minimize_together(function, starts, own, method, stopping, **options))
+    steps = [[x for x in course if is_new(x)] for course in zip(*rounds, strict=True)]
     return steps, rounds
+
+
+def is_new(step):
+    return not isinstance(step, NstyleError) and step.is_new
 
 
 def decided(item):
@@ -108,10 +96,8 @@ def test_members_do_what_each_does_by_itself(method, scales):
     for i, (start, args) in enumerate(zip(starts, own, strict=True)):
         expected = alone(start, args, method)
         if isinstance(expected, NstyleError):
-            (only,) = steps[i]
-            assert decided(only) == (0, 0, 0, "diverged")
-            with pytest.raises(NstyleError, match=str(expected)):
-                check_start(only.value, only.gradient_norm)
+            assert steps[i] == []
+            assert {str(found[i]) for found in rounds} == {str(expected)}
             continue
         assert list(map(decided, steps[i])) == list(map(decided, expected))
         for name in ("value", "gradient_norm", "best_value"):
@@ -119,7 +105,8 @@ def test_members_do_what_each_does_by_itself(method, scales):
             np.testing.assert_allclose(found, wanted, rtol=1e-6)
         for found, wanted in zip(steps[i], expected, strict=True):
             np.testing.assert_allclose(found.aux["raw"], wanted.aux["raw"], rtol=1e-6)
-        np.testing.assert_allclose(rounds[-1].best_image(i), expected[-1].best_image, rtol=1e-5)
+        found, wanted = rounds[-1][i].best_image(), expected[-1].best_image()
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
         stops.add(expected[-1].stop)
     assert stops == {"steps", "flat", "diverged", "converged"}
 
@@ -139,7 +126,7 @@ def test_a_restart_costs_the_others_nothing(scales):
     steps, rounds = together(starts, own, METHODS["adam"])
     for i, run in enumerate(steps):
         assert [item.step for item in run] == list(range(len(run)))
-        last = max(number for number, found in enumerate(rounds) if i in found.advanced)
+        last = max(number for number, found in enumerate(rounds) if is_new(found[i]))
         assert last == run[-1].step + run[-1].restarts
     restarts = [run[-1].restarts for run in steps]
     assert restarts[0] == 0 < min(restarts[1:])
@@ -147,16 +134,16 @@ def test_a_restart_costs_the_others_nothing(scales):
 
 def test_a_member_that_has_stopped_stays_as_it_was(scales):
     starts, own = cast(scales, ["stuck", "plain", "slow"])
-    args, axes = stacked(own)
     ended = {}
-    for found in minimize_batch(bowl, starts, args, axes, METHODS["lbfgs"], STOPPING):
-        for i, member in enumerate(found.members):
-            if member.stop:
-                image = np.asarray(found.best_image(i))
-                before, kept = ended.setdefault(i, (member, image))
-                assert before is member
+    for found in minimize_together(bowl, starts, own, METHODS["lbfgs"], STOPPING):
+        for i, step in enumerate(found):
+            if step.stop:
+                image = np.asarray(step.best_image())
+                before, kept = ended.setdefault(i, (step, image))
+                assert (decided(step), step.value) == (decided(before), before.value)
+                assert step is before or not step.is_new
                 np.testing.assert_array_equal(image, kept)
-    assert len({member.step for member, _ in ended.values()}) == 3
+    assert len({step.step for step, _ in ended.values()}) == 3
 
 
 def test_one_program_whatever_members_do(scales):
@@ -183,27 +170,24 @@ def test_one_program_whatever_members_do(scales):
 
 @pytest.mark.parametrize("method", [METHODS["rounds"], METHODS["adam"]], ids=["rounds", "adam"])
 @pytest.mark.parametrize("cut", [0, 4, 9])
-def test_goes_on_from_courses_in_any_company(method, cut, scales):
-    """A member goes on by itself, or in another batch beside one that only starts."""
+def test_goes_on_from_states_in_any_company(method, cut, scales):
+    """A run goes on by itself, or in another batch beside one that only starts."""
     starts, own = cast(scales, ["plain", "walled", "stuck"])
-    args, axes = stacked(own)
-    courses, whole = [], [[], [], []]
-    for number, found in enumerate(minimize_batch(bowl, starts, args, axes, method, STOPPING)):
+    states, whole = [], [[], [], []]
+    for number, found in enumerate(minimize_together(bowl, starts, own, method, STOPPING)):
         if number == cut:
-            courses = [jax.device_get(found.course(i)) for i in range(3)]
+            states = [jax.device_get(step.state()) for step in found]
         if number > cut:
-            for i in found.advanced:
-                whole[i].append(found.members[i])
+            for i, step in enumerate(found):
+                whole[i] += [step] if step.is_new else []
     for i in range(2):
-        rest = list(minimize(bowl, starts[i], own[i], method, STOPPING, resume=courses[i]))
+        rest = list(minimize(bowl, states[i], own[i], method, STOPPING))
         assert list(map(decided, rest)) == list(map(decided, whole[i]))
         np.testing.assert_allclose(rest[-1].value, whole[i][-1].value, rtol=1e-6)
-    resume = [courses[1], None]
-    chosen = jnp.stack([starts[1], starts[0]])
-    steps, rounds = together(chosen, [own[1], own[0]], method, resume=resume)
+    steps, rounds = together([states[1], starts[0]], [own[1], own[0]], method)
     assert list(map(decided, steps[0])) == list(map(decided, whole[1]))
     assert list(map(decided, steps[1])) == list(map(decided, alone(starts[0], own[0], method)))
-    assert all(len(found.members) == 2 for found in rounds)
+    assert all(len(found) == 2 for found in rounds)
 
 
 def test_what_all_members_have_is_shared(scales):
@@ -211,7 +195,10 @@ def test_what_all_members_have_is_shared(scales):
     args, axes = stacked([{"w": shared, "x": start, "n": 1.0, "same": starts} for start in starts])
     assert args["w"] is shared
     assert args["same"] == starts
-    assert axes == {"w": None, "x": 0, "n": 0, "same": [None, None]}
+    assert dict(zip(["n", "same", "same too", "w", "x"], axes, strict=True)) == {
+        **{"n": 0, "x": 0},
+        **dict.fromkeys(["same", "same too", "w"]),
+    }
     np.testing.assert_array_equal(args["x"], starts)
     assert args["n"].shape == (2,)
     with pytest.raises(NstyleError, match=r"one shape, not \(4,\) and \(5,\)"):
@@ -252,87 +239,9 @@ def test_follows_single_runs_of_the_network(small):
         np.testing.assert_allclose(found, wanted, rtol=2e-2)
 
 
-def test_memory_of_a_member_is_what_the_compiler_needs():
-    """What one more member adds to the compiled step; the network is there once."""
-    structure, side, method = Structure(), 64, LBFGS(history_size=20)
-    floats = jax.ShapeDtypeStruct
-
-    def compiled_bytes(count):
-        network = {
-            name: {
-                "kernel": floats(kernel_shape(name, "vgg16"), jnp.float32),
-                "bias": floats((width(name, "vgg16"),), jnp.float32),
-            }
-            for name in layer_names("vgg16")
-        }
-        content = {
-            name: floats(
-                (count, *extent(name, "vgg16", (side, side)), width(name, "vgg16")), "float32"
-            )
-            for name in structure.content_layers
-        }
-        style = {
-            name: (floats((count, width(name, "vgg16"), width(name, "vgg16")), "float32"),)
-            for name in structure.style_layers
-        }
-        numbers = LossWeights(
-            *(dict.fromkeys(layers, floats((count,), "float32")) for layers in (content, style)),
-            floats((count,), "float32"),
-        )
-        args = Problem(network, Targets(content, style), numbers)
-        axes = Problem(None, 0, 0, blend=None)
-        is_none = {"is_leaf": lambda leaf: leaf is None}
-        leaves, treedef = jax.tree.flatten(args)
-        by_leaf = tuple(jax.tree.leaves(jax.tree.broadcast(axes, args, **is_none), **is_none))
-        programs = compile_batch(objective(structure), method, 1.0, treedef, by_leaf, None)
-        pictures = floats((count, side, side, 3), "float32")
-        memory = jax.eval_shape(programs.blank, pictures)
-        need = programs.step.lower(pictures, memory, leaves).compile().memory_analysis()
-        return (
-            need.argument_size_in_bytes
-            + need.output_size_in_bytes
-            - need.alias_size_in_bytes
-            + need.temp_size_in_bytes
-        )
-
-    one, three = compiled_bytes(1), compiled_bytes(3)
-    assert 1.0 < member_bytes(structure, (side, side, 3), method) / ((three - one) / 2) < 1.3
-    np.testing.assert_allclose(shared_bytes(structure), one - (three - one) / 2, rtol=0.1)
-
-
-def test_as_many_as_fit():
-    structure, shape, method = Structure(), (64, 48, 3), Adam()
-    each, shared = member_bytes(structure, shape, method), shared_bytes(structure)
-    for count in (1, 2, 7):
-        enough = math.ceil((shared + count * each) / 0.9)
-        assert batch_size(structure, shape, method, enough + 1) == count
-        assert batch_size(structure, shape, method, enough - 10) == max(1, count - 1)
-    assert batch_size(structure, shape, method, 0) == 1
-    rememberings = {LBFGS(history_size=50): 100, LBFGS(history_size=10): 20, method: 3, SGD(): 1}
-    for other, pictures in rememberings.items():
-        more = member_bytes(structure, shape, other) - each
-        assert more == 64 * 48 * 12 * (pictures - 3)
-
-
-def device(limit, used):
-    return SimpleNamespace(memory_stats=lambda: {"bytes_limit": limit, "bytes_in_use": used})
-
-
-def test_automatic_size_by_device():
-    structure, shape, method = Structure(), (64, 64, 3), LBFGS()
-    both = [device(8 * 2**30, 2**30), device(8 * 2**30, 2 * 2**30)]
-    fits = batch_size(structure, shape, method, 6 * 2**30)
-    assert fits > 50
-    assert automatic(structure, shape, method, both[1:]) == fits
-    assert automatic(structure, shape, method, both) == 2 * fits
-    assert automatic(structure, shape, method) == CPU_PIXELS // 64**2 == 16
-    assert automatic(structure, (512, 512, 3), method) == 1
-
-
 FOUR_DEVICES = """
 import jax, jax.numpy as jnp, numpy as np
-from nstyle.batch import minimize_batch
-from nstyle.solver import LBFGS, STEP_PROGRAM, Stopping
+from nstyle.solvers import LBFGS, STEP_PROGRAM, Stopping, minimize_together
 
 compiled = []
 
@@ -350,33 +259,33 @@ def textured(image, args):
     return jnp.where(value > args["limit"], jnp.nan, value), {}
 
 random = np.random.default_rng(3)
-args = {
-    "kernel": random.normal(size=(3, 3, 3, 4)).astype(np.float32),
-    "gram": random.normal(size=(6, 4, 4)).astype(np.float32),
-    "limit": np.array([np.inf, np.inf, 0.0, np.inf, np.inf, np.inf], np.float32),
-}
-axes = {"kernel": None, "gram": 0, "limit": 0}
+kernel = random.normal(size=(3, 3, 3, 4)).astype(np.float32)
+grams = random.normal(size=(6, 4, 4)).astype(np.float32)
+limits = np.array([np.inf, np.inf, 0.0, np.inf, np.inf, np.inf], np.float32)
+problems = [
+    {"kernel": kernel, "gram": gram, "limit": limit} for gram, limit in zip(grams, limits)
+]
 starts = random.random((6, 8, 8, 3), np.float32)
 found = {}
 for devices in (None, jax.devices()):
     method = LBFGS(history_size=4, first_change=2.0)
-    for last in minimize_batch(
-        textured, starts, args, axes, method, Stopping(15), devices=devices
+    for last in minimize_together(
+        textured, starts, problems, method, Stopping(15), devices=devices
     ):
-        state = last.course.args[0]
         found[devices is None] = last
-    places = {shard.data.shape for shard in state.memory.s_history.addressable_shards}
-    assert places == ({(6, 4, 8, 8, 3)} if devices is None else {(2, 4, 8, 8, 3)}), places
+    best_images = last[0].best_image.args[0]
+    places = {shard.data.shape for shard in best_images.addressable_shards}
+    assert places == ({(6, 8, 8, 3)} if devices is None else {(2, 8, 8, 3)}), places
 assert len(jax.devices()) == 4
 assert compiled.count(STEP_PROGRAM) == 2, compiled
 one, four = found[True], found[False]
-assert len(four.members) == 6
-assert [m.stop for m in four.members] == ["steps", "steps", "diverged", "steps", "steps", "steps"]
-assert max(m.restarts for m in four.members) > 0
-for i, (member, other) in enumerate(zip(one.members, four.members)):
-    assert (member.step, member.restarts, member.stop) == (other.step, other.restarts, other.stop)
-    np.testing.assert_allclose(member.best_value, other.best_value, rtol=1e-3)
-    np.testing.assert_allclose(one.best_image(i), four.best_image(i), atol=1e-3)
+assert [getattr(step, "stop", "lost") for step in four] == ["steps"] * 2 + ["lost"] + ["steps"] * 3
+steps = [(ours, theirs) for ours, theirs in zip(one, four) if hasattr(ours, "stop")]
+assert max(step.restarts for step, _ in steps) > 0
+for step, other in steps:
+    assert (step.step, step.restarts, step.stop) == (other.step, other.restarts, other.stop)
+    np.testing.assert_allclose(step.best_value, other.best_value, rtol=1e-3)
+    np.testing.assert_allclose(step.best_image(), other.best_image(), atol=1e-3)
 """
 
 
