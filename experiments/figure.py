@@ -28,7 +28,7 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
-from nstyle.session import Performed, perform
+from nstyle.runs.session import Performed, perform
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

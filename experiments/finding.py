@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nstyle import images, report, statistics
+from nstyle import images, report
 from nstyle.files import write_atomic
+from nstyle.report import statistics
 from nstyle.scores import SCORES
 
 WEIGHT, KEPT = "style_weight", "lpips_content"

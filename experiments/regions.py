@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from nstyle import images
 from nstyle.config import compose
-from nstyle.session import perform
+from nstyle.runs.session import perform
 
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 

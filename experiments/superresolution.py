@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from nstyle import images, models
-from nstyle.apply import painted_picture
-from nstyle.feedforward import single_style
-from nstyle.resolution import back_projected, enlarged, reduced
+from nstyle import images
+from nstyle.feedforward import models
+from nstyle.feedforward.apply import painted_picture
+from nstyle.feedforward.network import single_style
+from nstyle.feedforward.resolution import back_projected, enlarged, reduced
 from nstyle.scores import fidelity, lpips
 
 #: Long side of a picture, and edge of its crop.

@@ -37,13 +37,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nstyle.errors import NstyleError as NstyleError
-    from nstyle.job import Stylized as Stylized
-    from nstyle.job import stylize as stylize
+    from nstyle.runs.job import Stylized as Stylized
+    from nstyle.runs.job import stylize as stylize
 
 __version__ = version("nstyle")
 __all__ = ["NstyleError", "Stylized", "__version__", "stylize"]
 
-_HOMES = {"stylize": "nstyle.job", "Stylized": "nstyle.job", "NstyleError": "nstyle.errors"}
+_HOMES = {
+    "stylize": "nstyle.runs.job",
+    "Stylized": "nstyle.runs.job",
+    "NstyleError": "nstyle.errors",
+}
 
 
 def __dir__() -> list[str]:

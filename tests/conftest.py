@@ -14,7 +14,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 from jaxtyping import install_import_hook
 
 hook = install_import_hook(
-    ["nstyle.arrays", "nstyle.losses", "nstyle.networks", "nstyle.objective", "nstyle.transfer"],
+    [
+        "nstyle.arrays",
+        "nstyle.losses",
+        "nstyle.networks",
+        *(f"nstyle.objective.{module}" for module in ("terms", "problems", "stages")),
+    ],
     "beartype.beartype",
 )
 hook.__enter__()

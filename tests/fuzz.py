@@ -27,11 +27,13 @@ from PIL import Image
 from report_store import make_sweep
 from safetensors.numpy import save_file
 
-from nstyle import images, models, report, runs
+from nstyle import images, report
 from nstyle.config import check_overrides, compose, compose_training, read
 from nstyle.errors import NstyleError
-from nstyle.feedforward import Architecture, parameter_shapes
+from nstyle.feedforward import models
+from nstyle.feedforward.network import Architecture, parameter_shapes
 from nstyle.networks import kernel_shape, layer_names, weights
+from nstyle.runs import store
 
 #: Seconds that an input may take.
 LIMIT = 60
@@ -220,7 +222,7 @@ def read_store(path: Path) -> None:
             assert len(report.table(found)) <= 2
             assert all(member.result for member in found.done)
     for folder in runs_dir.glob("photo*"):
-        runs.finished(folder)
+        store.finished(folder)
     if refused:
         raise refused
 

@@ -182,10 +182,10 @@ def _interrupt(arguments: Sequence[str]) -> None:
 def _training() -> list[Any]:
     from safetensors.numpy import load_file
 
-    command("nstyle.train", [*TRAINING, *LAYERS, "out=net"])
+    command("nstyle.feedforward.train", [*TRAINING, *LAYERS, "out=net"])
     arrays = load_file("net/model.safetensors")
     params = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
-    command("nstyle.apply", ["net", "content.png", "out=painted"])
+    command("nstyle.feedforward.apply", ["net", "content.png", "out=painted"])
     (painted,) = Path("painted").glob("*")
     return [params.hexdigest()[:16], _hash(painted)]
 

@@ -9,7 +9,8 @@ import shlex
 import numpy as np
 import pandas as pd
 
-from nstyle import images, runs, stored
+from nstyle import images
+from nstyle.runs import store, stored
 from nstyle.scores import SCORES, described
 
 LAYERS = ("content/conv4_2", "style/conv1_1", "style/conv3_1")
@@ -117,7 +118,7 @@ def make_run(folder, settings, command, picture=gradient, scores=numbers, seed=0
 
 def write_result(folder, result):
     """Writes what a run ended with, and the hashes of the files that are there."""
-    files = {name: stored.digest(folder / name) for name in runs.FILES}
+    files = {name: stored.digest(folder / name) for name in store.FILES}
     stored.write_json(folder / "result.json", "result", result | {"files": files})
 
 

@@ -11,8 +11,7 @@ import pytest
 from test_networks import random_vgg19
 from test_tiles import smooth
 
-from nstyle import images, job, tiles
-from nstyle.balance import CONTENT_FLOOR, STYLE_FLOOR
+from nstyle import images
 from nstyle.config import compose, group_options
 from nstyle.losses import (
     MMD,
@@ -26,8 +25,11 @@ from nstyle.losses import (
 )
 from nstyle.networks import layer_names
 from nstyle.networks.weights import load
-from nstyle.objective import LossWeights, Structure, content_distances, evaluate, features_of
-from nstyle.transfer import equal_weights, objective, prepare
+from nstyle.objective import LossWeights, Structure, evaluate, features_of, tiles
+from nstyle.objective.balance import CONTENT_FLOOR, STYLE_FLOOR
+from nstyle.objective.problems import equal_weights, objective, prepare
+from nstyle.objective.terms import content_distances
+from nstyle.runs import job
 
 STYLES = [*(loss() for loss in STYLE_LOSSES.values()), MMD(kernel="gaussian")]
 NETWORK_LAYERS = {

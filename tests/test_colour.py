@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nstyle import colour, images
+from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.job import kind_of, plan
+from nstyle.images import colour
 from nstyle.objective import LossWeights, Structure, evaluate
-from nstyle.transfer import prepare
+from nstyle.objective.problems import prepare
+from nstyle.runs.job import kind_of, plan
 
 #: R, G, B -> Y, I, Q (FCC 1953).
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])

@@ -20,13 +20,16 @@ from hypothesis import strategies as st
 from report_store import make_sweep
 from safetensors.numpy import save_file
 
-from nstyle import apply, data, images, models, report, runs, serve, session, stored, train
+from nstyle import images, report
 from nstyle.config import compose, compose_training
 from nstyle.errors import NstyleError
-from nstyle.feedforward import Architecture, parameter_shapes
+from nstyle.feedforward import apply, data, models, train
+from nstyle.feedforward.network import Architecture, parameter_shapes
+from nstyle.feedforward.training import State, initial_state
+from nstyle.runs import session, store, stored
 from nstyle.scores import SCORES
-from nstyle.serve_jobs import Job, Settings, Stage
-from nstyle.training import State, initial_state
+from nstyle.web import serve
+from nstyle.web.jobs import Job, Settings, Stage
 
 ALL = bool(os.environ.get("NSTYLE_ALL_DAMAGE"))
 
@@ -137,7 +140,7 @@ def whole(small, tmp_path_factory):
     """A store with a finished run, and one with a run that was interrupted at its second step."""
     place = tmp_path_factory.mktemp("whole")
     perform(small, place / "finished")
-    append = runs.Trace.append
+    append = store.Trace.append
 
     def interrupted(trace, row):
         append(trace, row)
@@ -145,7 +148,7 @@ def whole(small, tmp_path_factory):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs.Trace, "append", interrupted)
+        patched.setattr(store.Trace, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             perform(small, place / "interrupted")
     return place
@@ -158,7 +161,7 @@ def results(store):
     return written | {"scores": stored.read_json(folder / "scores.json", "scores")}
 
 
-@pytest.mark.parametrize(("name", "damage"), each([*runs.FILES, "result.json", "scores.json"]))
+@pytest.mark.parametrize(("name", "damage"), each([*store.FILES, "result.json", "scores.json"]))
 def test_a_damaged_run_is_made_again(small, whole, tmp_path, capsys, name, damage):
     shutil.copytree(whole / "finished", tmp_path / "runs", ignore=lambda *_: [".locks"])
     (path,) = tmp_path.glob(f"runs/*/{name}")
@@ -213,7 +216,7 @@ def test_a_file_in_the_place_of_a_runs_folder_is_moved_aside(small, whole, tmp_p
 def test_scores_that_came_later_are_added(small, whole, tmp_path, monkeypatch, capsys):
     shutil.copytree(whole / "finished", tmp_path / "runs")
     (path,) = tmp_path.glob("runs/*/scores.json")
-    version = runs.code_version
+    version = store.code_version
     assert perform(small, tmp_path / "runs", vgg_score=True).reused
     assert stored.read_json(path, "scores")["by_vgg"]
     monkeypatch.setattr(runs, "code_version", lambda *of: "later" if of else version())

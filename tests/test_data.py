@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nstyle import data, images
+from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.sources import source_of
+from nstyle.feedforward import data
+from nstyle.images.sources import source_of
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nstyle import dead_leaves, images
+from nstyle import images
+from nstyle.feedforward import dead_leaves
 
 
 @pytest.mark.parametrize("size", [16, 48])

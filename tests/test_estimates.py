@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.estimates import CPU_PIXELS, automatic, batch_size, member_bytes, shared_bytes
 from nstyle.networks import extent, kernel_shape, layer_names, width
 from nstyle.objective import LossWeights, Problem, Structure, Targets
+from nstyle.objective.problems import objective
+from nstyle.runs.memory import CPU_PIXELS, automatic, batch_size, member_bytes, shared_bytes
 from nstyle.solvers import LBFGS, SGD, Adam
 from nstyle.solvers.compiled import Many, compiled
-from nstyle.transfer import objective
 
 
 def test_memory_of_a_member_is_what_the_compiler_needs():

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import report_store
 
-from nstyle import images, models
-from nstyle.feedforward import Architecture, initial_params
+from nstyle import images
+from nstyle.feedforward import models
+from nstyle.feedforward.network import Architecture, initial_params
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FIGURES = sorted(path.stem for path in (EXPERIMENTS / "configs" / "figure").glob("*.yaml"))

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nstyle import apply, images, models
+from nstyle import images
 from nstyle.errors import NstyleError
-from nstyle.feedforward import (
+from nstyle.feedforward import apply, models
+from nstyle.feedforward.network import (
     EPSILON,
     UPSAMPLINGS,
     UPSCALES,
@@ -22,8 +23,8 @@ from nstyle.feedforward import (
     paint,
     single_style,
 )
-from nstyle.feedforward_tiles import paint_by_tiles
-from nstyle.resolution import reduced
+from nstyle.feedforward.resolution import reduced
+from nstyle.feedforward.tiles import paint_by_tiles
 
 painted_whole = jax.jit(paint, static_argnums=0)
 
@@ -375,7 +376,7 @@ def test_a_name_that_is_not_utf_8_does_not_end_the_work(
 
 
 def test_an_export_that_lacks_a_package_says_which(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("nstyle.apply.find_spec", lambda name: None)
+    monkeypatch.setattr("nstyle.feedforward.apply.find_spec", lambda name: None)
     status, _, told = applied(monkeypatch, capsys, tmp_path / "model", f"export={tmp_path}/a")
     assert (status, told.count("\n")) == (2, 1)
     assert "pip install 'nstyle[train]'" in told

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nstyle.grouping import COMPILE_SECONDS, OPERATIONS_PER_SECOND, operations_per_pixel, shared
 from nstyle.losses import GramMatrix
 from nstyle.networks import Maximum
 from nstyle.objective import Structure
+from nstyle.runs.grouping import (
+    COMPILE_SECONDS,
+    OPERATIONS_PER_SECOND,
+    operations_per_pixel,
+    shared,
+)
 
 FULL = Structure()
 WITHOUT = [
@@ -58,7 +63,7 @@ def test_layers_of_a_union_are_in_the_order_of_the_network():
 def test_operations_are_of_the_order_that_xla_counts(structure, vgg16):
     """The estimate against XLA's own count for a loss and its gradient, within 40 %."""
     from nstyle.objective import LossWeights
-    from nstyle.transfer import objective, prepare
+    from nstyle.objective.problems import objective, prepare
 
     image = jnp.full((64, 64, 3), 0.5)
     weights = LossWeights(

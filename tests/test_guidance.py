@@ -13,10 +13,9 @@ from colour_profiles import PROFILES
 from PIL import Image
 
 import nstyle
-from nstyle import images, job
+from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.guidance import Guide, Labels, coverage, guidance, pooled
 from nstyle.losses import (
     MMD,
     Covariance,
@@ -29,8 +28,10 @@ from nstyle.losses import (
 )
 from nstyle.networks import Average, extent
 from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
+from nstyle.objective.problems import content_target, style_target
+from nstyle.objective.regions import Guide, Labels, coverage, guidance, pooled
+from nstyle.runs import job
 from nstyle.solvers.compiled import stacked
-from nstyle.transfer import content_target, style_target
 
 LAYERS = ("conv1_1", "conv2_1")
 TINY = {"size": 32, "steps": 2, "pyramid.levels": 1, "style_layers": LAYERS}

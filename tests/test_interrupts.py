@@ -11,9 +11,9 @@ from contextlib import suppress
 import pytest
 from conftest import command
 
-from nstyle import session
-from nstyle.errors import run_command
-from nstyle.interrupts import asked, check, handled, let_wait, uninterrupted
+from nstyle.process.command import run_command
+from nstyle.process.interrupts import asked, check, handled, let_wait, uninterrupted
+from nstyle.runs import session
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SMALL = ("size=32", "steps=3", "pyramid.levels=1", "tolerance=0")

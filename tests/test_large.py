@@ -5,7 +5,7 @@ import pytest
 
 from nstyle.config import compose, parse_memory
 from nstyle.errors import NstyleError
-from nstyle.job import blank_state_of, build, plan, row, run
+from nstyle.runs.job import blank_state_of, build, plan, row, run
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_run_by_tiles_goes_on_where_it_stopped(small):
 
 def test_memory_decides_on_tiles(small, monkeypatch):
     """With little memory allowed large pictures go by tiles, small ones never."""
-    from nstyle import job
+    from nstyle.runs import job
 
     monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     large = small | {"steps": 1, "solver.history_size": 4}
@@ -59,7 +59,7 @@ def test_memory_decides_on_tiles(small, monkeypatch):
 
 def test_memory_decides_on_the_history(small, monkeypatch):
     """The longest one with which the estimate is within the budget, 5 pairs at least."""
-    from nstyle import job
+    from nstyle.runs import job
 
     monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     for memory, tile in (("2.5GiB", None), ("2.75GiB", None), ("3.25GiB", None), ("2.75GiB", 128)):

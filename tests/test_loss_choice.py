@@ -10,9 +10,7 @@ import pandas as pd
 import pytest
 from conftest import replaced
 
-from nstyle import job
 from nstyle.config import compose, group_options
-from nstyle.grouping import shared
 from nstyle.losses import (
     CONTENT_LOSSES,
     MMD,
@@ -22,8 +20,11 @@ from nstyle.losses import (
     SlicedWasserstein,
 )
 from nstyle.objective import LossWeights, Structure, evaluate
+from nstyle.objective.problems import draws_afresh, objective, prepare
+from nstyle.objective.stages import transfer
+from nstyle.runs import job
+from nstyle.runs.grouping import shared
 from nstyle.solvers import LBFGS, Adam, minimize_together
-from nstyle.transfer import draws_afresh, objective, prepare, transfer
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]
 SMALL += ["content_layers=[conv2_2]"]

@@ -10,8 +10,10 @@ import pytest
 import threadpoolctl
 from conftest import command
 
-from nstyle import errors, machine, session
+from nstyle import errors
 from nstyle.errors import NstyleError
+from nstyle.process import machine
+from nstyle.runs import session
 
 
 @pytest.mark.parametrize(

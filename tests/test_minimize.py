@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import fmin_l_bfgs_b
 
-from nstyle import job
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.pairs import standard
+from nstyle.images.pairs import standard
+from nstyle.runs import job
 from nstyle.solvers import LBFGS, SGD, Adam, Stopping, blank_state, minimize
 
 SHAPE = (4, 5, 3)

@@ -13,6 +13,7 @@ import pytest
 from nstyle import images
 from nstyle.errors import NstyleError
 from nstyle.objective import LossWeights, Structure
+from nstyle.objective.problems import equal_weights, objective, prepare
 from nstyle.solvers import (
     LBFGS,
     SGD,
@@ -23,7 +24,6 @@ from nstyle.solvers import (
     minimize_together,
 )
 from nstyle.solvers.compiled import stacked
-from nstyle.transfer import equal_weights, objective, prepare
 
 SHAPE = (4, 5, 3)
 

@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from nstyle import apply, config, report, train
+from nstyle import config, report
 from nstyle.config import compose, compose_training, quote, read, shell, told
 from nstyle.errors import NstyleError
+from nstyle.feedforward import apply, train
 
 SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from nstyle import job
 from nstyle.config import compose, deciding, identifying
 from nstyle.errors import NstyleError
 from nstyle.losses import NoSmoothing, Swag, softmax_smoothing
 from nstyle.objective import LossWeights, Structure, evaluate, features_of
-from nstyle.transfer import prepare
+from nstyle.objective.problems import prepare
+from nstyle.runs import job
 
 SMALL = ["size=48", "pyramid.levels=1", "steps=3"]
 

@@ -10,7 +10,7 @@ import pytest
 from nstyle.errors import NstyleError
 from nstyle.networks import POOLINGS
 from nstyle.objective import LossWeights, Structure, Terms, evaluate, weighted_total
-from nstyle.transfer import equal_weights, objective, prepare
+from nstyle.objective.problems import equal_weights, objective, prepare
 
 
 def problem_of(structure, params, reference, style_weight=1e5):

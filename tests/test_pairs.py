@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from nstyle import images, pairs
+from nstyle import images
+from nstyle.images import pairs
 from nstyle.solvers.compiled import compiled
 
 SMALL = ["size=32", "steps=1", "style_size=32", "scores=false"]

@@ -10,10 +10,10 @@ import pytest
 from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.job import build, picture_of, plan, run
 from nstyle.losses import Euclidean, gram_matrix
 from nstyle.objective import LossWeights, Structure, features_of
-from nstyle.transfer import equal_weights, objective, prepare
+from nstyle.objective.problems import equal_weights, objective, prepare
+from nstyle.runs.job import build, picture_of, plan, run
 
 STRUCTURE = Structure()
 

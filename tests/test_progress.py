@@ -2,8 +2,8 @@
 
 import pytest
 
-from nstyle import progress
-from nstyle.progress import RunProgress, watched
+from nstyle.process import progress
+from nstyle.process.progress import RunProgress, watched
 
 NONE = {"content": 0.0, "style": 0.0, "tv": 0.0}
 

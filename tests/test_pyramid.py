@@ -7,9 +7,10 @@ import pytest
 
 from nstyle import images
 from nstyle.config import compose
-from nstyle.job import build, plan, row, run
+from nstyle.objective.problems import prepare
+from nstyle.objective.stages import Detail, Run, Stage, coarse_to_fine, scaled_up
+from nstyle.runs.job import build, plan, row, run
 from nstyle.solvers import LBFGS, Stopping
-from nstyle.transfer import Detail, Run, Stage, coarse_to_fine, prepare, scaled_up
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from test_networks import random_vgg19
 
 from nstyle.config import compose, group_options
 from nstyle.errors import NstyleError
-from nstyle.job import build, plan
 from nstyle.objective import evaluate
-from nstyle.transfer import objective
+from nstyle.objective.problems import objective
+from nstyle.runs.job import build, plan
 
 FIRST = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 LAST = ["conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"]

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from report_store import LAYERS, by_pair, make_run, make_sweep, write_result
 
-from nstyle import images, report, runs, statistics
+from nstyle import images, report
+from nstyle.report import statistics
+from nstyle.runs import store
 
 PARAMETERS = {"pooling": ["avg", "max"], "style_weight": ["1e4", "1e5"], "seed": ["0", "1", "2"]}
 
@@ -94,7 +96,7 @@ def test_missing_runs_are_counted_and_not_invented(sweep):
 def test_an_interrupted_run_is_not_finished(tmp_path):
     folder = make_sweep(tmp_path, {"seed": ["0", "1"]})
     run = tmp_path / "runs" / "photo-art-000000000001"
-    write_result(run, runs.result(run) | {"stop": "interrupted"})
+    write_result(run, store.result(run) | {"stop": "interrupted"})
     assert len(report.read(folder).done) == 1
 
 
@@ -182,7 +184,7 @@ def test_what_is_left_is_in_the_table_where_the_runs_have_it(pairs, sweep, tmp_p
         assert name not in pd.read_csv(sweep / "table.csv")
     mixed = make_sweep(tmp_path, {"seed": ["0", "1"]}, left=True)
     run = tmp_path / "runs" / "photo-art-000000000001"
-    result = runs.result(run)
+    result = store.result(run)
     del result["best"]["content_left"], result["weights"]
     write_result(run, result)
     report.write(mixed)

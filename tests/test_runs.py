@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
-from nstyle import runs, stored
 from nstyle.config import compose, identifying
 from nstyle.errors import NstyleError
-from nstyle.job import plan
-from nstyle.session import folder_of
+from nstyle.runs import store, stored
+from nstyle.runs.job import plan
+from nstyle.runs.session import folder_of
 from nstyle.solvers import LBFGS, Adam, Stopping, blank_state, minimize
 
 
@@ -28,19 +28,19 @@ def test_a_checkpoint_gives_back_every_bit(method, tmp_path):
         state = jax.device_get(item.state())
     rows = [{"step": 0, "loss": 0.1 + 0.2}]
     state = state._replace(stage=2, first=7)
-    runs.Checkpoint(state, rows, 1.5).write(tmp_path / "checkpoint")
+    store.Checkpoint(state, rows, 1.5).write(tmp_path / "checkpoint")
     blanks = {2: blank_state(*arguments)}
-    found = runs.Checkpoint.read(tmp_path / "checkpoint", blanks.get)
+    found = store.Checkpoint.read(tmp_path / "checkpoint", blanks.get)
     assert (found.rows, found.seconds) == (rows, 1.5)
     assert jax.tree.structure(found.state) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, found.state, state)
-    assert runs.Checkpoint.read(tmp_path / "none", blanks.get) is None
+    assert store.Checkpoint.read(tmp_path / "none", blanks.get) is None
 
 
 def test_a_trace_goes_on_after_its_rows(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text("left by a killed process")
-    with runs.Trace(path, [{"step": 0, "loss": 1 / 3}]) as trace:
+    with store.Trace(path, [{"step": 0, "loss": 1 / 3}]) as trace:
         trace.append({"step": 1, "loss": 0.25})
         table = pd.read_csv(path)  # on disk before the trace is closed
     assert list(table.step) == [0, 1]
@@ -48,11 +48,11 @@ def test_a_trace_goes_on_after_its_rows(tmp_path):
 
 
 def test_an_unfinished_run_is_not_taken_for_a_finished_one(tmp_path):
-    assert runs.finished(tmp_path) is None
+    assert store.finished(tmp_path) is None
     stored.write_json(tmp_path / "result.json", "result", {"stop": "interrupted"})
-    assert runs.finished(tmp_path) is None
+    assert store.finished(tmp_path) is None
     stored.write_json(tmp_path / "result.json", "result", {"stop": "steps"})
-    assert runs.finished(tmp_path) == {"stop": "steps"}
+    assert store.finished(tmp_path) == {"stop": "steps"}
 
 
 def test_one_process_at_a_time_and_no_half_written_files(tmp_path):
@@ -60,7 +60,7 @@ def test_one_process_at_a_time_and_no_half_written_files(tmp_path):
     folder.mkdir()
     (folder / ".result.png-x1").touch()
     other = FileLock(tmp_path / ".locks" / "0123")
-    with runs.locked(folder, "busy"):
+    with store.locked(folder, "busy"):
         assert not list(folder.iterdir())
         with pytest.raises(Timeout):
             other.acquire(blocking=False)
@@ -70,7 +70,7 @@ def test_one_process_at_a_time_and_no_half_written_files(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(NstyleError, match="cannot write"), runs.locked(tmp_path / "file/a-1", ""):
+    with pytest.raises(NstyleError, match="cannot write"), store.locked(tmp_path / "file/a-1", ""):
         pass
 
 
@@ -85,7 +85,7 @@ def test_a_run_is_known_by_what_decides_it(small, tmp_path, monkeypatch):
 
     def identity(**settings):
         config = compose(**(small | settings))
-        return runs.run_id(identifying(config), plan(config).digests)
+        return store.run_id(identifying(config), plan(config).digests)
 
     copy = tmp_path / "other name.png"
     copy.write_bytes(Path(small["content"]).read_bytes())

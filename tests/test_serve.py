@@ -20,17 +20,19 @@ import pytest
 from conftest import command
 from PIL import Image
 
-from nstyle import images, models, serve
-from nstyle.apply import painted_picture
-from nstyle.feedforward import Architecture, initial_params, parameter_shapes
+from nstyle import images
+from nstyle.feedforward import models
+from nstyle.feedforward.apply import painted_picture
+from nstyle.feedforward.network import Architecture, initial_params, parameter_shapes
+from nstyle.web import serve
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 import uvicorn
 from starlette.testclient import TestClient
 
-from nstyle import serve_site
-from nstyle.serve_jobs import Jobs, Settings, Stage
-from nstyle.serve_site import Limits, site
+from nstyle.web import site as serve_site
+from nstyle.web.jobs import Jobs, Settings, Stage
+from nstyle.web.site import Limits, site
 
 LIMITS = Limits(max_size=48, max_steps=400, max_megabytes=1, waiting=2)
 CHOSEN = {
@@ -490,7 +492,9 @@ def served(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("served")
     models.write(folder / "both" / models.FILE, network)
     limits = ["max_size=48", "max_steps=400", "max_megabytes=1"]
-    process = command("both", "port=0", "out=out", *limits, folder=folder, module="nstyle.serve")
+    process = command(
+        "both", "port=0", "out=out", *limits, folder=folder, module="nstyle.web.serve"
+    )
     try:
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), process.communicate()

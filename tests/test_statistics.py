@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats
 
-from nstyle.statistics import (
+from nstyle.report.statistics import (
     compare,
     curve_gap,
     holm,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import command, replaced, values_in
 
-from nstyle import job
 from nstyle.config import config_dir
-from nstyle.runs import finished as finished_run
+from nstyle.runs import job
+from nstyle.runs.store import finished as finished_run
 from nstyle.solvers.compiled import compiled
 
 SMALL = ["size=32", "steps=2", "style_size=32", "scores=false"]
@@ -93,8 +93,8 @@ def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here
 
 
 def test_failed_runs_are_told_and_the_others_made(nstyle_here, given, tmp_path, monkeypatch):
-    from nstyle import session
     from nstyle.errors import NstyleError
+    from nstyle.runs import session
 
     whole = session.build
 

@@ -20,10 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_networks import random_vgg19
 
-from nstyle import huge_pages, tiles
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.job import structure_of
 from nstyle.losses import (
     MMD,
     Contextual,
@@ -41,8 +39,11 @@ from nstyle.objective import (
     content_targets,
     evaluate,
     style_targets,
+    tiles,
 )
-from nstyle.transfer import prepare
+from nstyle.objective.problems import prepare
+from nstyle.process import huge_pages
+from nstyle.runs.job import structure_of
 
 TOLERANCE = 1e-5
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from conftest import replaced
 
-from nstyle import images, session, sweep
+from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.job import build, kind_of, picture_of, plan, row, run, run_together
+from nstyle.runs import session, sweep
+from nstyle.runs.job import build, kind_of, picture_of, plan, row, run, run_together
 
 #: Rounding differs with the size of a batch, and L-BFGS amplifies it step by step.
 RTOL = 1e-3

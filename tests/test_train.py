@@ -17,17 +17,14 @@ import pytest
 from conftest import command, replaced, values_in
 from safetensors.numpy import load_file
 
-from nstyle import data, images, models, runs, stored, train
-from nstyle.apply import painted_picture
+from nstyle import images
 from nstyle.config import compose_training
 from nstyle.errors import NstyleError
-from nstyle.feedforward import Architecture, paint
-from nstyle.job import loss_weights, network_of, structure_of
-from nstyle.networks import network_features
-from nstyle.objective import Problem, Targets, evaluate
-from nstyle.resolution import enlarged, reduced
-from nstyle.scores import fidelity
-from nstyle.training import (
+from nstyle.feedforward import data, models, train
+from nstyle.feedforward.apply import painted_picture
+from nstyle.feedforward.network import Architecture, paint
+from nstyle.feedforward.resolution import enlarged, reduced
+from nstyle.feedforward.training import (
     Goal,
     Recipe,
     compile_step,
@@ -36,7 +33,12 @@ from nstyle.training import (
     spread,
     stacked_styles,
 )
-from nstyle.transfer import content_target, style_target
+from nstyle.networks import network_features
+from nstyle.objective import Problem, Targets, evaluate
+from nstyle.objective.problems import content_target, style_target
+from nstyle.runs import store, stored
+from nstyle.runs.job import loss_weights, network_of, structure_of
+from nstyle.scores import fidelity
 
 SMALL = [
     "size=16", "batch_size=2", "steps=5", "width=2", "blocks=1",
@@ -222,7 +224,7 @@ def test_the_small_set_is_decoded_once_and_two_of_five_pieces_are_dead_leaves(mo
 
 def interrupt_after_two_steps(composed, monkeypatch):
     """Trains until an interrupt between the third step and its row."""
-    append = runs.Trace.append
+    append = store.Trace.append
 
     def until_the_third(trace, row):
         if row["step"] == 3:
@@ -230,7 +232,7 @@ def interrupt_after_two_steps(composed, monkeypatch):
         append(trace, row)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.Trace, "append", until_the_third)
+        patched.setattr(store.Trace, "append", until_the_third)
         with pytest.raises(KeyboardInterrupt, match="after step 2"):
             train.train(*composed)
 
@@ -373,7 +375,11 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
     arguments = [f"style={pictures}/style.png", f"images={folder}", *replaced(SMALL, "steps=400")]
     checkpoints = tmp_path / "killed" / "checkpoints"
     killed = command(
-        *arguments, "out=killed", "checkpoint_every=0.2", folder=tmp_path, module="nstyle.train"
+        *arguments,
+        "out=killed",
+        "checkpoint_every=0.2",
+        folder=tmp_path,
+        module="nstyle.feedforward.train",
     )
     while not any(path.name.isdigit() for path in checkpoints.glob("*")):
         assert killed.poll() is None, killed.communicate()
@@ -382,7 +388,9 @@ def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_pat
     killed.communicate()
     assert not (tmp_path / "killed" / models.FILE).exists()
     for out in ("killed", "whole"):
-        process = command(*arguments, f"out={out}", folder=tmp_path, module="nstyle.train")
+        process = command(
+            *arguments, f"out={out}", folder=tmp_path, module="nstyle.feedforward.train"
+        )
         assert process.communicate()[0].strip() == f"{out}/{models.FILE}"
     ends = [load_file(tmp_path / out / models.FILE) for out in ("killed", "whole")]
     for name in ends[0]:

@@ -21,8 +21,8 @@ import numpy as np
 
 from nstyle import images
 from nstyle.objective import LossWeights, Problem, Structure
+from nstyle.objective.problems import equal_weights, objective
 from nstyle.solvers import LBFGS, Objective, Step, Stopping, minimize, minimize_together
-from nstyle.transfer import equal_weights, objective
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ from scipy.optimize import fmin_l_bfgs_b
 from nstyle import images
 from nstyle.networks import turned, weights
 from nstyle.objective import LossWeights, Problem, Structure
-from nstyle.runs import environment
+from nstyle.objective.problems import equal_weights, prepare
+from nstyle.runs.store import environment
 from nstyle.solvers import LBFGS, Objective
 from nstyle.solvers.compiled import compiled
-from nstyle.transfer import equal_weights, prepare
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "images"

@@ -22,13 +22,15 @@ import numpy as np
 import skimage.data
 from omegaconf import OmegaConf
 
-from nstyle import images, models
-from nstyle.apply import painted_picture
+from nstyle import images
 from nstyle.config import compose
-from nstyle.feedforward import single_style
-from nstyle.job import loss_weights, network_of, structure_of, style_size
+from nstyle.feedforward import models
+from nstyle.feedforward.apply import painted_picture
+from nstyle.feedforward.network import single_style
+from nstyle.objective.problems import objective, prepare
+from nstyle.objective.stages import transfer
+from nstyle.runs.job import loss_weights, network_of, structure_of, style_size
 from nstyle.solvers import Stopping
-from nstyle.transfer import objective, prepare, transfer
 
 #: Passes that are timed.
 PASSES = 9

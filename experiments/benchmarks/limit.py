@@ -20,7 +20,7 @@ import numpy as np
 
 from nstyle.networks import gradient_flops
 from nstyle.objective import Structure
-from nstyle.transfer import objective
+from nstyle.objective.problems import objective
 
 STRUCTURE = Structure()
 

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 
 from nstyle.networks import PRECISIONS
 from nstyle.objective import Structure
+from nstyle.objective.problems import objective
+from nstyle.objective.stages import transfer
 from nstyle.solvers import Stopping
-from nstyle.transfer import objective, transfer
 
 
 def main() -> None:

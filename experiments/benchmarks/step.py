@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from nstyle.objective import Structure
+from nstyle.objective.problems import objective
 from nstyle.solvers import Stopping, minimize
-from nstyle.transfer import objective
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 
 from nstyle.networks import POOLINGS
 from nstyle.objective import Structure
-from nstyle.transfer import objective
+from nstyle.objective.problems import objective
 
 
 def bare_seconds(pooling: str, options: argparse.Namespace, rounds: int = 40) -> float:

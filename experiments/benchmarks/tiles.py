@@ -35,10 +35,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle import huge_pages, tiles
 from nstyle.networks import NETWORKS, turned, weights
-from nstyle.objective import LossWeights, Problem, Structure, Targets
-from nstyle.transfer import equal_weights, objective
+from nstyle.objective import LossWeights, Problem, Structure, Targets, tiles
+from nstyle.objective.problems import equal_weights, objective
+from nstyle.process import huge_pages
 
 STRUCTURE = Structure()
 LOSS_WEIGHTS = LossWeights(

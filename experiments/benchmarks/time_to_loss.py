@@ -38,8 +38,8 @@ import numpy as np
 from common import Curve, LimitReachedError, Sample
 
 from nstyle.config import compose
-from nstyle.job import Job, build, plan, run
-from nstyle.transfer import objective
+from nstyle.objective.problems import objective
+from nstyle.runs.job import Job, build, plan, run
 
 #: How far the loss and the gradient of two implementations may be apart.
 AGREEMENT = 1e-3

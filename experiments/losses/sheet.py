@@ -16,8 +16,8 @@ import matplotlib as mpl
 import numpy as np
 from omegaconf import OmegaConf
 
-from nstyle import job
 from nstyle.config import group_options
+from nstyle.runs import job
 
 mpl.use("Agg")
 

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from nstyle.cli.command import main as main

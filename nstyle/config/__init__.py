@@ -1,0 +1,35 @@
+"""The settings of a run: their schema, how they are composed, and what they choose."""
+
+from nstyle.config.settings import INITS as INITS
+from nstyle.config.settings import LOSS_KEYS as LOSS_KEYS
+from nstyle.config.settings import NAME_KEYS as NAME_KEYS
+from nstyle.config.settings import OUTPUT_KEYS as OUTPUT_KEYS
+from nstyle.config.settings import PAIR_KEYS as PAIR_KEYS
+from nstyle.config.settings import PATH_KEYS as PATH_KEYS
+from nstyle.config.settings import TARGET_KEYS as TARGET_KEYS
+from nstyle.config.settings import Config as Config
+from nstyle.config.settings import NoiseConfig as NoiseConfig
+from nstyle.config.settings import PyramidConfig as PyramidConfig
+from nstyle.config.settings import TrainConfig as TrainConfig
+from nstyle.config.settings import check as check
+from nstyle.config.settings import check_overrides as check_overrides
+from nstyle.config.settings import compose as compose
+from nstyle.config.settings import compose_training as compose_training
+from nstyle.config.settings import config_dir as config_dir
+from nstyle.config.settings import deciding as deciding
+from nstyle.config.settings import files as files
+from nstyle.config.settings import group_options as group_options
+from nstyle.config.settings import identifying as identifying
+from nstyle.config.settings import one_line_errors as one_line_errors
+from nstyle.config.settings import parse_memory as parse_memory
+from nstyle.config.settings import parse_settings as parse_settings
+from nstyle.config.settings import quote as quote
+from nstyle.config.settings import read as read
+from nstyle.config.settings import record as record
+from nstyle.config.settings import register as register
+from nstyle.config.settings import scores as scores
+from nstyle.config.settings import shell as shell
+from nstyle.config.settings import to_yaml as to_yaml
+from nstyle.config.settings import told as told
+from nstyle.config.settings import use_folder as use_folder
+from nstyle.config.settings import values_of as values_of

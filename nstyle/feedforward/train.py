@@ -1,0 +1,569 @@
+"""The command `nstyle-train`: a training in its folder, from where an earlier process left it.
+
+OUT/
+    settings.json       all that decides the result
+    trace.csv           the losses of every tenth step
+    samples/            how it paints pictures that it never learns from
+    checkpoints/        where an unfinished training goes on, the newest two
+    model.safetensors   the network with its card
+    card.json           the card alone, to read, and the hash of the model; written last
+"""
+
+import functools
+import hashlib
+import json
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from nstyle import __version__, images
+from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, files, to_yaml
+from nstyle.errors import NstyleError
+from nstyle.feedforward import data, models
+from nstyle.feedforward.network import LEAST_SIDE, Architecture, paint, single_style
+from nstyle.feedforward.resolution import enlarged
+from nstyle.feedforward.training import (
+    Goal,
+    Recipe,
+    Spread,
+    State,
+    compile_step,
+    initial_state,
+    network_input,
+    perceptual_loss,
+    spread,
+    stacked_styles,
+)
+from nstyle.files import remove_half_written, user_path
+from nstyle.networks import Params
+from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
+from nstyle.objective.problems import check_size, content_target, reference, style_target
+from nstyle.process.command import run_command
+from nstyle.process.interrupts import check, handled, uninterrupted
+from nstyle.process.progress import RunProgress
+from nstyle.runs import store, stored
+from nstyle.runs.job import Picture, loss_weights, network_of, structure_of, style_size
+from nstyle.runs.session import keep_compiled, limit_threads
+from nstyle.runs.tensorboard import Board
+from nstyle.scores import fidelity
+
+HELP = """\
+nstyle-train: a network that paints in one pass, trained on the losses of nstyle
+
+    nstyle-train style=art.jpg images=FOLDER out=MODEL
+    nstyle-train upscale=4 images=FOLDER out=MODEL
+
+  pictures   style=FILE | style=[A,B]     one network paints them all, and mixtures of them
+             images=FOLDER | ZIP | TAR    photographs to learn from; without it, the few that come
+                                          with scikit-image
+             out=FOLDER                   the same command goes on with what is there
+  effort     size=256 batch_size=4 steps=40000 learning_rate=1e-3
+  network    width=32 blocks=5 upsampling=resize | transposed border=reflect | zeros
+             upscale=4 | 8                no style: it makes pictures so many times as large
+  losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
+
+All settings and their values:   nstyle-train --cfg
+"""
+
+#: Settings that say where results go and how often, not what they are.
+_OUTPUT_KEYS = ("out", "checkpoint_every", "sample_every", "tensorboard")
+
+#: Steps between the rows of the trace; each of the first ones has a row.
+_ROW_EVERY = 10
+
+#: Steps at whose end a picture of how it paints is made, besides every `sample_every`.
+_EARLY_SAMPLES = (1, 10)
+
+#: Pictures and styles in a sample.
+_SAMPLES = 4
+
+#: A training has collapsed where its loss, the mean of so many rows, is so many times its lowest.
+_MEAN_ROWS, _COLLAPSED = 10, 3.0
+
+
+class Plan(NamedTuple):
+    """A training whose inputs are read and checked.
+
+    Attributes:
+      recipe: its static part.
+      goal: what its losses are evaluated with.
+      pictures: to learn from.
+      held_out: pictures to judge it by, float32 (n, size, size, 3).
+      styles: file and hash of every style picture.
+      losses: the settings of its losses.
+      settings: all that decides the result, as JSON has it.
+    """
+
+    recipe: Recipe
+    goal: Goal
+    pictures: data.Pictures
+    held_out: np.ndarray
+    styles: list[dict[str, str]]
+    losses: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """A hash of the settings; one that comes later is null in them, and left out."""
+        told = {
+            group: {key: own[key] for key in own if own[key] is not None}
+            if isinstance(own, dict)
+            else own
+            for group, own in self.settings.items()
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def main() -> None:
+    """Runs `nstyle-train` and exits: 0 done, 2 wrong input, 130 interrupted."""
+    run_command("nstyle-train", _main)
+
+
+def _main(arguments: list[str]) -> None:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return
+    composed = compose_training([argument for argument in arguments if argument != "--cfg"])
+    if "--cfg" in arguments:
+        training, losses = composed
+        print(to_yaml(training) + to_yaml(_loss_settings(losses)), end="")
+        return
+    print(train(*composed))
+
+
+def train(training: DictConfig, losses: DictConfig) -> Path:
+    """Trains a network, or goes on with what is in its folder.
+
+    Args:
+      training: settings with the names of `config.TrainConfig`.
+      losses: those of its losses; see `config.compose_training`.
+
+    Returns:
+      The model's file.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+      KeyboardInterrupt: interrupted; a checkpoint is written.
+    """
+    if training.out is None:
+        raise NstyleError("out: no folder given; add out=FOLDER")
+    _check_outside(training)
+    limit_threads(training.threads)
+    keep_compiled()
+    places = spread(jax.local_devices(), training.batch_size)
+    planned = plan(training, losses)
+    out = user_path("out", training.out)
+    model = out / models.FILE
+    with store.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):
+        _check_same(out, planned.settings)
+        if _made(out, planned.identity):
+            return model
+        for folder in (out, out / "checkpoints"):
+            remove_half_written(folder)
+        stored.write_json(out / "settings.json", "training", planned.settings)
+        state, seconds = _trained(planned, training, out, places)
+        card = _card(planned, state, seconds)
+        params = jax.tree.map(np.asarray, state.params)
+        models.write(model, models.Model(planned.recipe.architecture, params, card))
+        card["files"] = {models.FILE: stored.digest(model)}
+        stored.write_json(out / "card.json", f"card {planned.identity}", card)
+    return model
+
+
+def _made(out: Path, identity: str) -> bool:
+    """Says whether a folder has the model that its training ended with; notes what is damaged."""
+    try:
+        card = stored.read_json(out / "card.json", f"card {identity}")
+        if card is not None:
+            stored.check(out, card["files"])
+    except stored.DamagedError as error:
+        _tell(f"{error}; the model is made again")
+        return False
+    return card is not None
+
+
+def _tell(note: str) -> None:
+    print(f"nstyle-train: note: {note}", file=sys.stderr)
+
+
+def _check_outside(training: DictConfig) -> None:
+    """Refuses a folder among the pictures, which would learn from its own samples."""
+    if training.images is None:
+        return
+    out, images = (user_path(key, training[key]).resolve() for key in ("out", "images"))
+    if out.is_relative_to(images):
+        raise NstyleError(f"out: {training.out} lies among the images; choose another folder")
+
+
+def plan(training: DictConfig, losses: DictConfig) -> Plan:
+    """Reads what the settings name and checks it all.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+    """
+    paintings = [file for file in files(training, "style") if file]
+    if not paintings and training.upscale is None:
+        raise NstyleError("style: no picture given; add style=FILE")
+    architecture = Architecture(
+        width=training.width,
+        blocks=training.blocks,
+        styles=max(1, len(paintings)),
+        upsampling=training.upsampling,
+        upscale=training.upscale,
+        border=training.border,
+    )
+    if training.upscale is not None:
+        _check_upscale(training, losses)
+    elif not losses.style_layers:
+        raise NstyleError("style_layers: none, so that nothing of a style would be learnt")
+    structure = structure_of(losses, "torchvision")
+    square = (training.size, training.size, 3)
+    check_size(structure, "size", square)
+    read_at = style_size(losses.style_size, training.size, square)
+    styles = [Picture.of(images.load(file, read_at)) for file in paintings]
+    for picture in styles:
+        check_size(structure, "style", picture.array.shape)
+    pictures = data.pictures_of(training.images)
+    held_out = data.held_out(pictures, training.size)
+
+    network = network_of(losses)
+    structure = structure_of(losses, network.pixels)
+    targets = [style_target(structure, network.params, jnp.asarray(s.array)) for s in styles]
+    goal = Goal(network.params, stacked_styles(targets or [{}]), loss_weights(losses, structure))
+    if losses.balance:
+        found = _references(structure, network.params, targets or [{}], held_out)
+        goal = goal._replace(references=found)
+    named = [
+        {"file": Path(file).name, "sha256": picture.digest}
+        for file, picture in zip(paintings, styles, strict=True)
+    ]
+    own = {key: training[key] for key in training if key not in (*_OUTPUT_KEYS, "style", "images")}
+    kept = _loss_settings(losses)
+    settings = {
+        "training": own,
+        "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
+        "style": [style["sha256"] for style in named],
+        "images": pictures.digest,
+        "weights": network.sha256,
+    }
+    recipe = Recipe(
+        structure, architecture, training.steps, training.learning_rate, training.final_rate
+    )
+    return Plan(recipe, goal, pictures, held_out, named, kept, settings)
+
+
+def _references(
+    structure: Structure, params: Params, targets: list[dict[str, Any]], pictures: np.ndarray
+) -> References:
+    """Returns the references of a training, means over the pictures held out; see `Goal`."""
+    contents = [content_target(structure, params, jnp.asarray(picture)) for picture in pictures]
+
+    def of_style(target: dict[str, Any]) -> References:
+        found = []
+        for picture, content in zip(pictures, contents, strict=True):
+            problem = Problem(params, Targets(content, target), LossWeights({}, {}))
+            found.append(reference(structure, problem, picture))
+        return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
+
+    by_style = [of_style(target) for target in targets]
+    own = jax.tree.map(lambda *values: jnp.stack(values), *(found.style for found in by_style))
+    return References(by_style[0].content, own)
+
+
+def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
+    """Refuses what has no meaning where pictures are made larger, and sizes that do not divide."""
+    for key, value in (("style", training.style), ("style_layers", losses.style_layers)):
+        if value:
+            raise NstyleError(f"{key}: {value} with upscale={training.upscale}, which has no style")
+    least = LEAST_SIDE * training.upscale
+    if training.size < least or training.size % training.upscale:
+        raise NstyleError(
+            f"size: {training.size} is no multiple of upscale={training.upscale} from {least} on"
+        )
+
+
+def _loss_settings(losses: DictConfig) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(losses, resolve=True)
+    return {key: values[key] for key in LOSS_KEYS}
+
+
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder with a training of other settings, or of settings that it does not tell."""
+    path = out / "settings.json"
+    try:
+        there = stored.read_json(path, "training")
+    except stored.DamagedError as error:
+        raise NstyleError(f"out: {error}, or not of a training; choose another folder") from error
+    if there is None:
+        if any((out / name).exists() for name in ("card.json", "checkpoints")):
+            raise NstyleError(f"out: {path} is missing; choose another folder")
+        return
+    for group, value in settings.items():
+        if there.get(group) == value:
+            continue
+        changed = [group]
+        if isinstance(value, dict):  # a setting that came later was null before
+            own = there[group]
+            changed = [f"{key}={own.get(key)!r}" for key in value if own.get(key) != value[key]]
+        if changed:
+            raise NstyleError(
+                f"out: {path.parent} has a training with another {changed[0]};"
+                " choose another folder"
+            )
+
+
+def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> tuple[State, float]:
+    """Returns the state after the last step, and the seconds that this process took."""
+    recipe, pictures = planned.recipe, planned.pictures
+    goal = jax.device_put(planned.goal, places.copies)
+    step = compile_step(recipe)
+    kept = _Checkpoints(out / "checkpoints", planned.identity, training.checkpoint_every)
+    with handled():
+        state, rows = kept.latest(initial_state(recipe, training.seed))
+        state = jax.device_put(state, places.copies)
+        first = int(state.step)
+        lowest = _Lowest(rows)
+        began = time.monotonic()
+        batches = data.batches(pictures, training.size, training.batch_size, training.seed, first)
+        with (
+            store.Trace(out / "trace.csv", rows) as trace,
+            RunProgress(recipe.steps, (first,)) as progress,
+            Board(out, recipe.steps, first + 1, training.tensorboard) as board,
+        ):
+            try:
+                for number in range(first + 1, recipe.steps + 1):
+                    check()
+                    batch = jax.device_put(_floats(next(batches)), places.parts)
+                    styles = _styles(number - 1, training.batch_size, recipe.architecture.styles)
+                    following, loss, terms = step(
+                        state, goal, batch, jax.device_put(styles, places.parts)
+                    )
+                    if number <= _ROW_EVERY or number % _ROW_EVERY == 0 or number == recipe.steps:
+                        row = _row(number, loss, terms, planned)
+                        lowest.look(row["loss"], state)
+                        if lowest.collapsed and not math.isfinite(row["loss"]):
+                            break
+                        trace.append(row)
+                        progress.update(row)
+                        board.update(row, functools.partial(_sample, planned, following))
+                    if _sampled(number, training.sample_every):
+                        images.save(
+                            out / "samples" / f"step_{number:06}.png", _sample(planned, following)
+                        )
+                    state = following  # with its row in the trace, wherever an interrupt comes
+                    kept.write_if_due(state, trace.rows)
+                kept.write(state, trace.rows)  # the card is still to be made
+            except KeyboardInterrupt as interrupt:
+                with uninterrupted():
+                    kept.write(state, trace.rows)
+                raise KeyboardInterrupt(
+                    f"interrupted after step {int(state.step)}; the same command goes on from here"
+                ) from interrupt
+    if lowest.collapsed and lowest.state is not None:
+        state = lowest.state
+        _tell(
+            f"the loss rose from {lowest.loss:.4g} to {lowest.now:.4g}: the network of step"
+            f" {int(state.step)} is kept; try a smaller learning_rate"
+        )
+    return state, time.monotonic() - began
+
+
+class _Lowest:
+    """Where the loss of a training was lowest, as the mean of some rows.
+
+    Args:
+      rows: of the trace that an earlier process left.
+
+    Attributes:
+      loss: the lowest mean since then.
+      now: the mean of the last rows.
+      state: of the last of the rows of the lowest mean; None before the first one.
+    """
+
+    def __init__(self, rows: Iterable[store.Row]) -> None:
+        self._recent = deque((row["loss"] for row in rows), _MEAN_ROWS)
+        self.loss = self.now = math.inf
+        self.state: State | None = None
+
+    def look(self, loss: float, state: State) -> None:
+        """Takes note of a row."""
+        self._recent.append(loss)
+        self.now = float(np.mean(self._recent))
+        if self.now <= self.loss:
+            self.loss, self.state = self.now, state
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the loss is far above its lowest, or not finite."""
+        return self.state is not None and not self.now <= _COLLAPSED * self.loss
+
+
+def _floats(batch: np.ndarray) -> np.ndarray:
+    return batch.astype(np.float32) / np.float32(255)
+
+
+def _styles(step: int, batch_size: int, styles: int) -> np.ndarray:
+    """Returns the style of each picture of a step: all of them in turn."""
+    return ((step * batch_size + np.arange(batch_size)) % styles).astype(np.int32)
+
+
+def _sampled(step: int, every: int) -> bool:
+    return every > 0 and (step in _EARLY_SAMPLES or step % every == 0)
+
+
+def _row(step: int, loss: Any, terms: Terms, planned: Plan) -> store.Row:
+    """Returns a step as a row of the trace: `content`, `style` and `tv` are weighted."""
+    weights = planned.goal.weights
+    if step == 1 and not math.isfinite(loss):
+        raise NstyleError("the loss is not finite at step 1: a weight is too large")
+    return {
+        "step": step,
+        "loss": float(loss),
+        **{
+            name: sum(float(own[layer]) * float(value) for layer, value in by_layer.items())
+            for name, own, by_layer in (
+                ("content", weights.content, terms.content),
+                ("style", weights.style, terms.style),
+            )
+        },
+        "tv": float(weights.tv) * float(terms.tv),
+    }
+
+
+_paint = jax.jit(paint, static_argnums=(0, 4))
+
+
+def _sample(planned: Plan, state: State) -> np.ndarray:
+    """Returns what the network makes of some of the pictures held out.
+
+    A column for each style; or a picture enlarged by a cubic, by the network, and the original.
+    """
+    architecture = planned.recipe.architecture
+    precision = planned.recipe.structure.precision
+    photographs = jnp.asarray(planned.held_out[:_SAMPLES])
+    given = network_input(architecture, photographs)
+    columns = [photographs]
+    for style in range(min(architecture.styles, _SAMPLES)):
+        mixtures = np.tile(single_style(architecture, style), (len(photographs), 1))
+        columns.append(_paint(architecture, state.params, given, mixtures, precision))
+    names = ["photograph", *(style["file"] for style in planned.styles[:_SAMPLES])]
+    if architecture.upscale:
+        columns = [enlarged(given, architecture.upscale), columns[1], photographs]
+        names = ["bicubic", "network", "original"]
+    painted = (np.nan_to_num(column) for column in columns)  # of a network that collapsed
+    cells = [list(row) for row in zip(*painted, strict=True)]
+    return images.contact_sheet(cells, names, cell=planned.held_out.shape[1])
+
+
+def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
+    """Returns what is to be known of a model: styles, recipe, data, scores."""
+    recipe, pictures = planned.recipe, planned.pictures
+    loss = jax.jit(perceptual_loss, static_argnums=0)
+    scores = [
+        float(np.mean([
+            loss(recipe, state.params, planned.goal, picture[None], jnp.array([style]))[0]
+            for picture in planned.held_out
+        ]))
+        for style in range(recipe.architecture.styles)
+    ]  # fmt: skip
+    return {
+        "nstyle": __version__,
+        "styles": planned.styles,
+        "training": planned.settings["training"],
+        "steps": int(state.step),
+        "losses": planned.losses,
+        "references": jax.tree.map(
+            lambda values: np.asarray(values).tolist(), planned.goal.references
+        ),
+        "data": {
+            "name": pictures.name,
+            "files": len(pictures.files),
+            "held_out": list(pictures.held_out),
+            "unreadable": len(pictures.unreadable),
+            "digest": planned.settings["images"],
+        },
+        "scores": {"loss_held_out": scores} | _fidelities(planned, state),
+        "seconds": round(seconds, 1),
+        "environment": store.environment(),
+    }
+
+
+def _fidelities(planned: Plan, state: State) -> dict[str, dict[str, float]]:
+    """Returns `scores.fidelity` of pictures held out, means over them; empty of a painting network.
+
+    Of `network` and of `bicubic`, where each picture is reduced and then enlarged again.
+    """
+    architecture, precision = planned.recipe.architecture, planned.recipe.structure.precision
+    if not architecture.upscale:
+        return {}
+    found: dict[str, list[dict[str, float]]] = {"network": [], "bicubic": []}
+    for picture in planned.held_out:
+        given = network_input(architecture, jnp.asarray(picture[None]))
+        mixture = single_style(architecture)[None]
+        made = _paint(architecture, state.params, given, mixture, precision)
+        for name, result in (("network", made), ("bicubic", enlarged(given, architecture.upscale))):
+            found[name].append(fidelity(np.asarray(result[0]), picture))
+    return {
+        name: {key: float(np.mean([score[key] for score in scores])) for key in ("psnr", "ssim")}
+        for name, scores in found.items()
+    }
+
+
+class _Checkpoints:
+    """Checkpoints of a training, each a file named by its step.
+
+    Args:
+      folder: theirs.
+      identity: of the training; none goes on from those of another.
+      every: seconds between two of them; 0 for none.
+    """
+
+    def __init__(self, folder: Path, identity: str, every: float) -> None:
+        self._folder, self._kind, self._every = folder, f"checkpoint {identity}", every
+        self._last = time.monotonic()
+
+    def latest(self, initial: State) -> tuple[State, list[store.Row]]:
+        """Returns the last state that is whole and its rows, or the initial one."""
+        damaged: list[NstyleError] = []
+        state, rows = initial, list[store.Row]()
+        for path in self._there()[::-1]:
+            try:
+                found = stored.read_arrays(path, self._kind)
+            except stored.DamagedError as error:
+                damaged.append(error)
+                continue
+            if found is not None:
+                rows, leaves = found
+                state = jax.tree.unflatten(jax.tree.structure(initial), leaves)
+                break
+        for why in damaged:
+            _tell(f"{why}; the training goes on from step {int(state.step)}")
+        return state, rows
+
+    def write(self, state: State, rows: list[store.Row]) -> None:
+        """Writes a state and the rows that led to it; of those before it the last one stays."""
+        step = int(state.step)
+        path = self._folder / f"{step:09}"
+        made = [row for row in rows if row["step"] <= step]
+        stored.write_arrays(path, self._kind, made, jax.tree.leaves(state))
+        before = [other for other in self._there() if other.name < path.name and other.is_file()]
+        for other in before[:-1]:
+            other.unlink()
+        self._last = time.monotonic()
+
+    def write_if_due(self, state: State, rows: list[store.Row]) -> None:
+        """Writes a state where so many seconds went by."""
+        if self._every and time.monotonic() - self._last >= self._every:
+            self.write(state, rows)
+
+    def _there(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*"))
