@@ -126,6 +126,10 @@ def test_only_runs_that_draw_afresh_are_made_alone():
     assert draws_afresh(drawing, Adam())
     assert not draws_afresh(drawing, LBFGS())
     assert not draws_afresh(Structure(), Adam())
+    start = jnp.zeros((4, 5, 3))
+    together = minimize_together(lambda image, _: image.sum(), [start] * 2, [0, 0], problem_at=id)
+    with pytest.raises(NstyleError, match="are made one by one"):
+        next(together)
 
 
 def test_a_resumed_run_draws_the_same(vgg16, random):

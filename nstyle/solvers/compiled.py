@@ -8,7 +8,7 @@ devices; one run is compiled without it, so that its last bits do not depend on 
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +200,7 @@ class Layout(NamedTuple):
     shared: NamedSharding | None
 
     @classmethod
-    def of(cls, size: int, devices: Sequence[jax.Device] | None) -> "Layout":
+    def of(cls, size: int, devices: Sequence[jax.Device] | None) -> Self:
         """Returns how many runs lie that are spread over devices; None leaves them, as one run."""
         if devices is None or size == 1:
             return cls(size, size, None, None)

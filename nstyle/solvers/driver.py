@@ -151,9 +151,13 @@ def minimize_together(
       value_range: the value of white.
       devices: spread the runs over these, shared arrays copied to each; None leaves everything
         where it is.
-      problem_at: see `minimize`; of one run alone, as is an objective that is evaluated outside.
+      problem_at: see `minimize`; for one run alone, as is an objective that is evaluated outside.
+
+    Raises:
+      NstyleError: runs cannot be optimised together; or arrays of their problems differ in shape.
     """
-    assert len(starts) == 1 or not (problem_at or isinstance(objective, Outside))
+    if len(starts) > 1 and (problem_at is not None or isinstance(objective, Outside)):
+        raise NstyleError("runs by tiles, or with a draw for each step, are made one by one")
     yield from _Batch(
         objective, starts, problems, solver, stopping, value_range, devices, problem_at
     ).steps()
