@@ -110,7 +110,14 @@ def _hydra(arguments: list[str]) -> None:
         import hydra
 
         from nstyle import sweep
-        from nstyle.config import check_overrides, config_dir, one_line_errors, read, register
+        from nstyle.config import (
+            VERSION_BASE,
+            check_overrides,
+            config_dir,
+            one_line_errors,
+            read,
+            register,
+        )
         from nstyle.files import path_exists
 
     parser = LineParser("nstyle", add_help=False)
@@ -136,7 +143,7 @@ def _hydra(arguments: list[str]) -> None:
     sweep.register()
     sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
-    application = hydra.main(str(config_dir()), "config", version_base="1.3")
+    application = hydra.main(str(config_dir()), "config", **VERSION_BASE)
     with one_line_errors():
         application(_task)()
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import hydra
 import numpy as np
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,6 +36,9 @@ from nstyle.style_losses import STYLE_LOSSES, StyleLoss
 from nstyle.weights import RANDOM
 
 T = TypeVar("T")
+
+#: The rules that Hydra composes by: it asks which before 1.4, and has no others from then on.
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 @dataclass
@@ -210,6 +212,14 @@ class TrainConfig:
     threads: int | None = MISSING
 
 
+@dataclass
+class SweeperConfig:
+    """See `sweep.StoreSweeper`."""
+
+    _target_: str = "hydra_plugins._nstyle.StoreSweeper"
+    params: dict[str, str] | None = None
+
+
 #: Settings of `nstyle` that a training has too: what is minimised, and by which network.
 LOSS_KEYS = (
     "recipe",
@@ -341,13 +351,16 @@ INITS = ("content", "style", "noise", "mixture")
 
 
 def register() -> None:
-    """Puts the schema where the YAML files find it."""
+    """Puts the schemas where the YAML files find them."""
     store = ConfigStore.instance()
+    if "schema.yaml" in store.list(""):  # a name is taken once
+        return
     store.store(name="schema", node=Config)
     store.store(name="train_schema", node=TrainConfig)
     for group, schemas in _SCHEMAS.items():
         for name, options in schemas.items():
             store.store(group=group, name=f"{name}_schema", node=options)
+    store.store(group="hydra/sweeper", name="store", node=SweeperConfig)
 
 
 def config_dir() -> Path:
@@ -391,9 +404,9 @@ def _composed(name: str, overrides: list[str]) -> DictConfig:
     try:
         with (
             one_line_errors(),
-            initialize_config_dir(str(config_dir()), version_base="1.3"),
+            hydra.initialize_config_dir(str(config_dir()), **VERSION_BASE),
         ):
-            return hydra_compose(name, overrides)
+            return hydra.compose(name, overrides)
     finally:
         GlobalHydra.set_state(outer)
 

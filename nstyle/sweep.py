@@ -10,6 +10,7 @@ in numbers alone may be optimised together, see the setting `batch`.
 
 import functools
 import hashlib
+import inspect
 import itertools
 import json
 import math
@@ -17,12 +18,13 @@ import os
 import sys
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -74,13 +76,10 @@ class StoreSweeper(Sweeper):
     """Every combination of the swept values, planned as a whole and kept in the run store.
 
     Args:
-      max_batch_size: of Hydra's basic sweeper; here the launcher gets all runs at once.
       params: what a config sweeps over, by key; the command line goes before it.
     """
 
-    def __init__(
-        self, max_batch_size: int | None = None, params: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, params: Mapping[str, str] | None = None) -> None:
         self._params = params or {}
 
     def setup(
@@ -286,14 +285,22 @@ class CheckedSearch(Sweeper):
 
 
 def register() -> None:
-    """Puts these in the place of Hydra's sweepers; the basic one is what `-m` uses unless told."""
-    known = Plugins.instance().class_name_to_class
-    for sweeper, own in (
-        ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", StoreSweeper),
-        ("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", CheckedSearch),
-    ):
-        if sweeper in known:
-            known[sweeper] = own
+    """Lets Hydra know these sweepers; what `hydra/sweeper=optuna` names is then the checked search.
+
+    The other one, `store`, is what `configs/config.yaml` chooses.
+    """
+    from hydra_plugins import _nstyle as own
+
+    plugins, store = Plugins.instance(), ConfigStore.instance()
+    for sweeper in (own.StoreSweeper, own.CheckedSearch):
+        plugins.register(sweeper)
+    if "optuna.yaml" in store.list("hydra/sweeper"):
+        options = store.load("hydra/sweeper/optuna.yaml").node
+        options._target_ = "hydra_plugins._nstyle.CheckedSearch"
+        # From Hydra 1.4 on a name that is taken is given away on request alone.
+        known = inspect.signature(store.store).parameters
+        request: dict[str, Any] = {"replace": True} if "replace" in known else {}
+        store.store("optuna", options, "hydra/sweeper", provider="nstyle", **request)
 
 
 def own_configs(config: DictConfig) -> Path | None:

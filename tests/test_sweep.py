@@ -2,12 +2,16 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import command, replaced, values_in
+from hydra.core.plugins import Plugins
 
 from nstyle import job
 from nstyle.config import config_dir
@@ -39,6 +43,31 @@ def finished(process):
 
 def pictures_of(folder):
     return {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/result.png")}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sweeper"),
+    [
+        ((), "StoreSweeper"),
+        (("experiment=pooling",), "StoreSweeper"),
+        (("hydra/sweeper=optuna", "hydra/sweeper/sampler=random"), "CheckedSearch"),
+        (("experiment=search-weights",), "CheckedSearch"),
+    ],
+)
+def test_a_config_group_chooses_the_sweeper(nstyle_here, chosen, sweeper):
+    for _ in range(2):
+        status, out, err = nstyle_here(*chosen, "--cfg", "hydra")
+        assert (status, err) == (0, "")
+        found = yaml.safe_load(out)["hydra"]["sweeper"]
+        assert found["_target_"] == f"hydra_plugins._nstyle.{sweeper}"
+    known = Plugins.instance().class_name_to_class
+    assert all(name == f"{own.__module__}.{own.__name__}" for name, own in known.items())
+
+
+def test_other_programs_with_hydra_do_not_load_ours():
+    look = "import sys; from hydra.core.plugins import Plugins; Plugins.instance()"
+    there = f"{look}; sys.exit('hydra_plugins._nstyle' in sys.modules or 'jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", there], check=False).returncode == 0
 
 
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
