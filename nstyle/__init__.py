@@ -24,7 +24,6 @@
     stored      files that are read again, known by their hashes
     runs        the run store: a folder for each run, checkpoints
     session     one run, from its config to its folder
-    grouping    which runs of a sweep share a compiled step
     sweep       sweeps, planned as a whole
     statistics  what the scores of a sweep say of a parameter
     report      the page and the table of a sweep

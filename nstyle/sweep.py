@@ -46,8 +46,7 @@ from nstyle.config import (
     values_of,
 )
 from nstyle.errors import NstyleError
-from nstyle.grouping import shared
-from nstyle.job import Kind, Plan, kind_of, layer_weights, plan
+from nstyle.job import Kind, Plan, kind_of, plan
 from nstyle.pairs import Pair, pairs_of
 from nstyle.progress import Place, counting, watched
 from nstyle.session import Task, done, folder_of, limit_threads
@@ -332,7 +331,7 @@ def command_line(config: DictConfig, overrides: Sequence[str], *flags: str) -> s
 def plan_members(
     jobs: Sequence[Sequence[str]], swept: set[str], configs: Sequence[DictConfig]
 ) -> list[Member]:
-    """Checks every run, and lets runs that differ in layers share a compiled step where it pays.
+    """Checks every run and finds its folder.
 
     Args:
       jobs: the overrides of each run.
@@ -352,17 +351,9 @@ def plan_members(
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
     firsts: dict[str, Member] = {}  # of one content, whatever the names, is one run
-    shared_layers = _shared_layers(configs, plans)
-    for job, own, config, planned, added in zip(
-        jobs, settings, configs, plans, shared_layers, strict=True
-    ):
-        together = OmegaConf.merge(config, added)
-        assert isinstance(together, DictConfig)
-        kept = [override for override in job if override.partition("=")[0] not in added]
-        extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
-        final = plan(together) if added else planned
-        folder = folder_of(together, final)
-        member = Member((*kept, *extra), own, together, folder, kind_of(final))
+    for job, own, config, planned in zip(jobs, settings, configs, plans, strict=True):
+        folder = folder_of(config, planned)
+        member = Member(tuple(job), own, config, folder, kind_of(planned))
         first = firsts.setdefault(runs.identity(folder), member)
         members.append(member._replace(config=first.config, folder=first.folder))
     return members
@@ -386,30 +377,6 @@ def batches(members: Sequence[Member], size: Callable[[Kind], int]) -> list[list
         most = math.ceil(len(own) / count)
         found += [own[start : start + most] for start in range(0, len(own), most)]
     return [[members[i] for i in batch] for batch in sorted(found)]
-
-
-def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Returns for each run the settings that make it share a compiled step, most often none."""
-    alike = defaultdict(list)
-    for i, planned in enumerate(plans):
-        alike[planned.method, planned.sizes[-1].shape].append(i)
-    added: list[dict[str, Any]] = [{} for _ in configs]
-    for (_, shape), members in alike.items():
-        steps = max(plans[i].sizes[-1].steps for i in members)
-        structures = [plans[i].structure for i in members]
-        for i, together in zip(
-            members, shared(structures, shape[0] * shape[1], steps), strict=True
-        ):
-            for name in ("content", "style"):
-                own = getattr(plans[i].structure, f"{name}_layers")
-                union = getattr(together, f"{name}_layers")
-                if own != union:
-                    by_layer = layer_weights(configs[i], name, own, together.network)
-                    added[i] |= {
-                        f"{name}_layers": list(union),
-                        f"{name}_layer_weights": [by_layer.get(layer, 0.0) for layer in union],
-                    }
-    return added
 
 
 def _settings(

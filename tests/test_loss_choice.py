@@ -15,7 +15,6 @@ from nstyle.batch import minimize_batch, stacked
 from nstyle.config import compose, group_options
 from nstyle.content_losses import CONTENT_LOSSES, Contextual
 from nstyle.errors import NstyleError
-from nstyle.grouping import shared
 from nstyle.objective import LossWeights, Structure, evaluate
 from nstyle.solver import LBFGS, Adam
 from nstyle.style_losses import MMD, STYLE_LOSSES, CrossLayerGram, MeanStd, SlicedWasserstein
@@ -134,15 +133,6 @@ def test_a_resumed_run_draws_the_same(vgg16, random):
     course = jax.tree.map(np.array, next(transfer(structure, problem, start, Adam())).course)
     resumed = transfer(structure, problem, start, Adam(), resume=course)
     assert [next(resumed).value for _ in range(2)] == values[1:]
-
-
-def test_cross_layer_gram_shares_no_step():
-    """A union of layers would make other pairs."""
-    sets = [("conv1_1", "conv2_1"), ("conv1_1", "conv3_1")]
-    plain = [Structure(style_layers=layers) for layers in sets]
-    assert len(set(shared(plain, 64 * 64, 10))) == 1
-    crossed = [dataclasses.replace(own, style_loss=CrossLayerGram()) for own in plain]
-    assert shared(crossed, 64 * 64, 10) == crossed
 
 
 def test_cross_layer_pairs_follow_depth_not_spelling_order(vgg16, random):

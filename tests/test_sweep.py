@@ -96,12 +96,32 @@ def test_the_command_of_a_run_makes_it_again(nstyle_here, given, tmp_path):
     assert nstyle_here("-m", *given, *SMALL, "style_layers=[conv1_1],[conv2_1]")[0] == 0
     found = results(tmp_path)
     assert list(found) == [("[conv1_1]",), ("[conv2_1]",)]
-    assert sum(result["compiles"] for result in found.values()) == 1
     before = pictures_of(tmp_path)
     (tmp_path / "runs").rename(tmp_path / "before")
     for result in found.values():
         assert nstyle_here(*shlex.split(result["command"])[1:])[0] == 0
     assert pictures_of(tmp_path) == before
+
+
+def test_a_run_is_the_same_alone_and_in_a_sweep(nstyle_here, given, tmp_path):
+    sets = ["[conv1_1]", "[conv1_1,conv2_1]"]
+    sweep = ["-m", *given, *SMALL, f"style_layers={','.join(sets)}"]
+    assert nstyle_here(*given, *SMALL, f"style_layers={sets[1]}")[0] == 0
+    (alone,) = tmp_path.glob("runs/*-*")
+    before = {path: path.stat().st_mtime_ns for path in alone.iterdir()}
+    status, out, err = nstyle_here(*sweep)
+    assert (status, len(out.splitlines())) == (0, 2)
+    assert "2 runs, 1 of them there already" in err
+    assert before == {path: path.stat().st_mtime_ns for path in alone.iterdir()}
+    found = results(tmp_path)
+    for layers in sets:
+        result = found[layers,]
+        assert f"[{','.join(result['config']['style_layers'])}]" == layers
+        assert result["config"]["style_layer_weights"] is None
+        assert f"style_layers={layers}" in result["command"]
+        status, out, _ = nstyle_here(*given, *SMALL, f"style_layers={layers}")
+        assert status == 0 and "(made before)" in out
+    assert results(tmp_path) == found
 
 
 def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here, given, tmp_path):
