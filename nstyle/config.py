@@ -8,13 +8,14 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import hydra
 import numpy as np
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +23,6 @@ from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from nstyle.colour import COLOURS
 from nstyle.content_losses import CONTENT_LOSSES, ContentLoss
@@ -399,7 +399,7 @@ def _checked(overrides: list[str]) -> DictConfig:
 
 def _composed(name: str, overrides: list[str]) -> DictConfig:
     register()
-    outer = GlobalHydra.get_state()  # a Hydra application may be running already
+    outer = GlobalHydra.instance().hydra  # an application that is running already, or None
     GlobalHydra.instance().clear()
     try:
         with (
@@ -408,7 +408,7 @@ def _composed(name: str, overrides: list[str]) -> DictConfig:
         ):
             return hydra.compose(name, overrides)
     finally:
-        GlobalHydra.set_state(outer)
+        GlobalHydra.instance().hydra = outer
 
 
 def _literal(value: Any) -> str:
@@ -603,7 +603,7 @@ def one_line_errors() -> Iterator[None]:
     """Turns what Hydra and OmegaConf have to say about a wrong value into one line."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         key = getattr(cause, "full_key", None)
@@ -979,9 +979,29 @@ def identifying(config: DictConfig) -> dict[str, Any]:
     return values | {"init": start, "threads": config.threads}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes names of files that are not UTF-8 too; libyaml, which OmegaConf may use, does not."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        """Returns a text, in quotes where OmegaConf would read a number."""
+        with suppress(ValueError):
+            float(value)
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style="'")
+        return self.represent_str(value)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
     """Returns settings as YAML."""
-    return OmegaConf.to_yaml(config)
+    values = OmegaConf.to_container(OmegaConf.create(cast(dict[str, Any], config)))
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str) -> DictConfig:
+    """Returns the settings that `to_yaml` wrote."""
+    return OmegaConf.create(cast(dict[str, Any], yaml.safe_load(text)))
 
 
 def _check_number(key: str, value: float, low: float, high: float) -> None:

@@ -37,6 +37,7 @@ from nstyle.config import (
     PAIR_KEYS,
     PATH_KEYS,
     check_overrides,
+    from_yaml,
     one_line_errors,
     quote,
     read,
@@ -466,8 +467,7 @@ def task_of(frozen: Path) -> Task:
     label = " ".join(f"{key}={value}" for key, value in own["settings"].items())
     seconds = found.seconds()
     mean = sum(seconds) / len(seconds) if seconds else None
-    config = OmegaConf.load(frozen)
-    assert isinstance(config, DictConfig)
+    config = from_yaml(frozen.read_text())
     return Task(config, own["command"], Place(len(seconds), len(found.runs), label, mean))
 
 

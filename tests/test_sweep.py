@@ -70,6 +70,12 @@ def test_other_programs_with_hydra_do_not_load_ours():
     assert subprocess.run([sys.executable, "-c", there], check=False).returncode == 0
 
 
+def test_python_composes_again_and_again():
+    """Hydra finds its plugins when it is first needed, and keeps them."""
+    again = "from nstyle.config import compose; compose(); compose(recipe='gatys2016', seed=1)"
+    assert subprocess.run([sys.executable, "-c", again], check=False).returncode == 0
+
+
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
     small = replaced(SMALL, "size=40")
     sweep = ["-m", *given, *small, "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
