@@ -21,6 +21,7 @@
     images      reading and writing pictures
     config      settings: schema, composition, checks
     job         from settings to a result
+    code        a hash of what the code does, for the identity of runs
     stored      files that are read again, known by their hashes
     runs        the run store: a folder for each run, checkpoints
     session     one run, from its config to its folder

@@ -33,6 +33,7 @@ import filelock
 import jax
 
 from nstyle import stored
+from nstyle.code import code_of, code_version
 from nstyle.errors import NstyleError
 from nstyle.files import remove_half_written
 from nstyle.solver import Course
@@ -45,45 +46,20 @@ _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pil
 #: What a finished run has beside its `result.json`.
 FILES = ("config.yaml", "trace.csv", "result.png")
 
-#: Modules of this package that a result depends on.
-_DECIDING_MODULES = (
-    "layers",
-    "losses",
-    "style_losses",
-    "content_losses",
-    "colour",
-    "networks",
-    "tiles",
-    "weights",
-    "images",
-    "guidance",
-    "objective",
-    "balance",
-    "solver",
-    "batch",
-    "transfer",
-    "rescaling",
-    "job",
-)
 
-
-def run_id(deciding: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+def run_id(
+    deciding: Mapping[str, Any], digests: Mapping[str, str], objects: Iterable[object] = ()
+) -> str:
     """Returns a hash of everything that decides a result, 12 hexadecimal digits.
 
     Args:
       deciding: settings without those that only name things or say where results go.
       digests: hashes of the inputs' contents, by name.
+      objects: losses and the like that settings name, whose code may be a user's own.
     """
-    text = json.dumps([deciding, digests, _versions(), code_version()], sort_keys=True)
+    code = [code_version(), *code_of(objects)]
+    text = json.dumps([deciding, digests, _versions(), code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@functools.cache
-def code_version(modules: tuple[str, ...] = _DECIDING_MODULES) -> str:
-    """Returns a hash of modules of this package, by default of those that decide a result."""
-    package = Path(__file__).parent
-    sources = [(package / f"{module}.py").read_bytes() for module in modules]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
 
 
 @functools.cache

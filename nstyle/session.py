@@ -20,6 +20,7 @@ import threadpoolctl
 from omegaconf import DictConfig
 
 from nstyle import __version__, huge_pages, images, runs, stored
+from nstyle.code import code_version
 from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, identifying, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir, path_exists
@@ -50,8 +51,8 @@ _NETWORK_SHARE = 0.7
 _CHECKPOINT_SHARE = 0.02
 
 
-#: Modules that scores depend on, beside those that decide results.
-_SCORING = ("scores",)
+#: Modules and packages that scores depend on, beside those that decide results.
+_SCORING = frozenset({"scores"})
 
 
 class Performed(NamedTuple):
@@ -556,7 +557,7 @@ def _scored(config: DictConfig, folder: Path, result: Mapping[str, Any]) -> bool
     if not config.scores:
         return True
     found = runs.scores(folder, result)
-    if found is None or found["code"] != runs.code_version(_SCORING):
+    if found is None or found["code"] != code_version(_SCORING):
         return False
     return found["by_vgg"] or not config.vgg_score
 
@@ -574,7 +575,7 @@ def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
         "scores": {key: _mean([own[key] for own in found], shares) for key in found[0]},
         "by_vgg": config.vgg_score,
         "picture": result["files"]["result.png"],
-        "code": runs.code_version(_SCORING),
+        "code": code_version(_SCORING),
     }
     stored.write_json(run.folder / "scores.json", "scores", scores)
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "nstyle"
 LAYERS = [
     {"huge_pages", "interrupts"},
     {"errors"},
-    {"layers", "files", "pages", "machine", "records"},
+    {"layers", "files", "pages", "machine", "records", "code"},
     {"losses", "stored"},
     {"style_losses", "content_losses"},
     {"networks", "weights", "images", "colour", "resolution"},
