@@ -25,7 +25,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from nstyle import images
-from nstyle.config import compose
+from nstyle.config import VERSION_BASE, compose
 from nstyle.errors import NstyleError
 from nstyle.files import write_atomic
 from nstyle.runs.session import Performed, perform
@@ -148,7 +148,7 @@ def make(config: DictConfig) -> None:
             print(f"{config.analysis:<7} {path}")
 
 
-@hydra.main(config_path="configs", config_name="config", version_base="1.3")
+@hydra.main(config_path="configs", config_name="config", **VERSION_BASE)
 def main(config: DictConfig) -> None:
     try:
         make(config)

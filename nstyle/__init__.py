@@ -21,10 +21,10 @@
     images      reading and writing pictures
     config      settings: schema, composition, checks
     job         from settings to a result
+    code        a hash of what the code does, for the identity of runs
     stored      files that are read again, known by their hashes
     runs        the run store: a folder for each run, checkpoints
     session     one run, from its config to its folder
-    grouping    which runs of a sweep share a compiled step
     sweep       sweeps, planned as a whole
     statistics  what the scores of a sweep say of a parameter
     report      the page and the table of a sweep

@@ -11,6 +11,7 @@ import pytest
 from conftest import replaced
 
 from nstyle.config import compose, group_options
+from nstyle.errors import NstyleError
 from nstyle.losses import (
     CONTENT_LOSSES,
     MMD,
@@ -23,7 +24,6 @@ from nstyle.objective import LossWeights, Structure, evaluate
 from nstyle.objective.problems import draws_afresh, objective, prepare
 from nstyle.objective.stages import transfer
 from nstyle.runs import job
-from nstyle.runs.grouping import shared
 from nstyle.solvers import LBFGS, Adam, minimize_together
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]
@@ -138,15 +138,6 @@ def test_a_resumed_run_draws_the_same(vgg16, random):
     state = jax.tree.map(np.array, next(transfer(structure, problem, start, Adam())).state())
     resumed = transfer(structure, problem, start, Adam(), resume=state)
     assert [next(resumed).value for _ in range(2)] == values[1:]
-
-
-def test_cross_layer_gram_shares_no_step():
-    """A union of layers would make other pairs."""
-    sets = [("conv1_1", "conv2_1"), ("conv1_1", "conv3_1")]
-    plain = [Structure(style_layers=layers) for layers in sets]
-    assert len(set(shared(plain, 64 * 64, 10))) == 1
-    crossed = [dataclasses.replace(own, style_loss=CrossLayerGram()) for own in plain]
-    assert shared(crossed, 64 * 64, 10) == crossed
 
 
 def test_cross_layer_pairs_follow_depth_not_spelling_order(vgg16, random):

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from nstyle import config, report
-from nstyle.config import compose, compose_training, quote, read, shell, told
+from nstyle.config import (
+    compose,
+    compose_training,
+    from_yaml,
+    quote,
+    read,
+    shell,
+    to_yaml,
+    told,
+)
 from nstyle.errors import NstyleError
 from nstyle.feedforward import apply, train
 
@@ -305,6 +314,16 @@ def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
     found = OmegaConf.load(tmp_path / "optimization_results.yaml")
     scores = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/scores.json")]
     assert found.best_value == min(score["scores"]["style_gram"] for score in scores)
+
+
+@pytest.mark.parametrize(
+    "text", ["Gem\udce4lde.png", "ä.png", "1e3", "on", "null", "a: b", "'", ""]
+)
+def test_yaml_has_any_text(text):
+    config = OmegaConf.create({"style": [text, None], "seed": 1, "tolerance": 1e-5})
+    assert from_yaml(to_yaml(config)) == config
+    if text.isascii():
+        assert OmegaConf.create(to_yaml(config)) == config
 
 
 def test_a_text_that_looks_like_another_setting_is_no_number():

@@ -2,12 +2,16 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import command, replaced, values_in
+from hydra.core.plugins import Plugins
 
 from nstyle.config import config_dir
 from nstyle.runs import job
@@ -41,6 +45,37 @@ def pictures_of(folder):
     return {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/result.png")}
 
 
+@pytest.mark.parametrize(
+    ("chosen", "sweeper"),
+    [
+        ((), "StoreSweeper"),
+        (("experiment=pooling",), "StoreSweeper"),
+        (("hydra/sweeper=optuna", "hydra/sweeper/sampler=random"), "CheckedSearch"),
+        (("experiment=search-weights",), "CheckedSearch"),
+    ],
+)
+def test_a_config_group_chooses_the_sweeper(nstyle_here, chosen, sweeper):
+    for _ in range(2):
+        status, out, err = nstyle_here(*chosen, "--cfg", "hydra")
+        assert (status, err) == (0, "")
+        found = yaml.safe_load(out)["hydra"]["sweeper"]
+        assert found["_target_"] == f"hydra_plugins.nstyle.{sweeper}"
+    known = Plugins.instance().class_name_to_class
+    assert all(name == f"{own.__module__}.{own.__name__}" for name, own in known.items())
+
+
+def test_other_programs_with_hydra_do_not_load_ours():
+    look = "import sys; from hydra.core.plugins import Plugins; Plugins.instance()"
+    there = f"{look}; sys.exit('nstyle' in sys.modules or 'jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", there], check=False).returncode == 0
+
+
+def test_python_composes_again_and_again():
+    """Hydra finds its plugins when it is first needed, and keeps them."""
+    again = "from nstyle.config import compose; compose(); compose(recipe='gatys2016', seed=1)"
+    assert subprocess.run([sys.executable, "-c", again], check=False).returncode == 0
+
+
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
     small = replaced(SMALL, "size=40")
     sweep = ["-m", *given, *small, "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
@@ -67,12 +102,32 @@ def test_the_command_of_a_run_makes_it_again(nstyle_here, given, tmp_path):
     assert nstyle_here("-m", *given, *SMALL, "style_layers=[conv1_1],[conv2_1]")[0] == 0
     found = results(tmp_path)
     assert list(found) == [("[conv1_1]",), ("[conv2_1]",)]
-    assert sum(result["compiles"] for result in found.values()) == 1
     before = pictures_of(tmp_path)
     (tmp_path / "runs").rename(tmp_path / "before")
     for result in found.values():
         assert nstyle_here(*shlex.split(result["command"])[1:])[0] == 0
     assert pictures_of(tmp_path) == before
+
+
+def test_a_run_is_the_same_alone_and_in_a_sweep(nstyle_here, given, tmp_path):
+    sets = ["[conv1_1]", "[conv1_1,conv2_1]"]
+    sweep = ["-m", *given, *SMALL, f"style_layers={','.join(sets)}"]
+    assert nstyle_here(*given, *SMALL, f"style_layers={sets[1]}")[0] == 0
+    (alone,) = tmp_path.glob("runs/*-*")
+    before = {path: path.stat().st_mtime_ns for path in alone.iterdir()}
+    status, out, err = nstyle_here(*sweep)
+    assert (status, len(out.splitlines())) == (0, 2)
+    assert "2 runs, 1 of them there already" in err
+    assert before == {path: path.stat().st_mtime_ns for path in alone.iterdir()}
+    found = results(tmp_path)
+    for layers in sets:
+        result = found[layers,]
+        assert f"[{','.join(result['config']['style_layers'])}]" == layers
+        assert result["config"]["style_layer_weights"] is None
+        assert f"style_layers={layers}" in result["command"]
+        status, out, _ = nstyle_here(*given, *SMALL, f"style_layers={layers}")
+        assert status == 0 and "(made before)" in out
+    assert results(tmp_path) == found
 
 
 def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here, given, tmp_path):

@@ -116,6 +116,7 @@ def _hydra(arguments: list[str]) -> None:
         import hydra
 
         from nstyle.config import (
+            VERSION_BASE,
             check_overrides,
             config_dir,
             one_line_errors,
@@ -150,7 +151,7 @@ def _hydra(arguments: list[str]) -> None:
     sweep.register()
     sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
-    application = hydra.main(str(config_dir()), "config", version_base="1.3")
+    application = hydra.main(str(config_dir()), "config", **VERSION_BASE)
     with one_line_errors():
         application(_task)()
 

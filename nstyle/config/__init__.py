@@ -7,9 +7,11 @@ from nstyle.config.settings import OUTPUT_KEYS as OUTPUT_KEYS
 from nstyle.config.settings import PAIR_KEYS as PAIR_KEYS
 from nstyle.config.settings import PATH_KEYS as PATH_KEYS
 from nstyle.config.settings import TARGET_KEYS as TARGET_KEYS
+from nstyle.config.settings import VERSION_BASE as VERSION_BASE
 from nstyle.config.settings import Config as Config
 from nstyle.config.settings import NoiseConfig as NoiseConfig
 from nstyle.config.settings import PyramidConfig as PyramidConfig
+from nstyle.config.settings import SweeperConfig as SweeperConfig
 from nstyle.config.settings import TrainConfig as TrainConfig
 from nstyle.config.settings import check as check
 from nstyle.config.settings import check_overrides as check_overrides
@@ -18,6 +20,7 @@ from nstyle.config.settings import compose_training as compose_training
 from nstyle.config.settings import config_dir as config_dir
 from nstyle.config.settings import deciding as deciding
 from nstyle.config.settings import files as files
+from nstyle.config.settings import from_yaml as from_yaml
 from nstyle.config.settings import group_options as group_options
 from nstyle.config.settings import identifying as identifying
 from nstyle.config.settings import one_line_errors as one_line_errors

@@ -11,14 +11,14 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import hydra
 import numpy as np
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,7 +26,6 @@ from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
@@ -42,6 +41,9 @@ from nstyle.solvers import Solver
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Record)
+
+#: The rules that Hydra composes by: it asks which before 1.4, and has no others from then on.
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 @dataclass
@@ -171,6 +173,14 @@ class TrainConfig:
     threads: int | None = MISSING
 
 
+@dataclass
+class SweeperConfig:
+    """See `sweep.StoreSweeper`."""
+
+    _target_: str = "hydra_plugins.nstyle.StoreSweeper"
+    params: dict[str, str] | None = None
+
+
 #: Settings of `nstyle` that a training has too: what is minimised, and by which network.
 LOSS_KEYS = (
     "recipe",
@@ -292,10 +302,13 @@ INITS = ("content", "style", "noise", "mixture")
 
 
 def register() -> None:
-    """Puts the schema where the YAML files find it."""
+    """Puts the schemas where the YAML files find them."""
     store = ConfigStore.instance()
+    if "schema.yaml" in store.list(""):  # a name is taken once
+        return
     store.store(name="schema", node=Config)
     store.store(name="train_schema", node=TrainConfig)
+    store.store(group="hydra/sweeper", name="store", node=SweeperConfig)
 
 
 def config_dir() -> Path:
@@ -334,16 +347,16 @@ def _checked(overrides: list[str]) -> DictConfig:
 
 def _composed(name: str, overrides: list[str]) -> DictConfig:
     register()
-    outer = GlobalHydra.get_state()  # a Hydra application may be running already
+    outer = GlobalHydra.instance().hydra  # an application that is running already, or None
     GlobalHydra.instance().clear()
     try:
         with (
             one_line_errors(),
-            initialize_config_dir(str(config_dir()), version_base="1.3"),
+            hydra.initialize_config_dir(str(config_dir()), **VERSION_BASE),
         ):
-            return hydra_compose(name, overrides)
+            return hydra.compose(name, overrides)
     finally:
-        GlobalHydra.set_state(outer)
+        GlobalHydra.instance().hydra = outer
 
 
 def _literal(value: Any) -> str:
@@ -538,7 +551,7 @@ def one_line_errors() -> Iterator[None]:
     """Turns what Hydra and OmegaConf have to say about a wrong value into one line."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         key = getattr(cause, "full_key", None)
@@ -957,9 +970,29 @@ def identifying(config: DictConfig) -> dict[str, Any]:
     return values | {"init": start, "threads": config.threads}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes names of files that are not UTF-8 too; libyaml, which OmegaConf may use, does not."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        """Returns a text, in quotes where OmegaConf would read a number."""
+        with suppress(ValueError):
+            float(value)
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style="'")
+        return self.represent_str(value)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
     """Returns settings as YAML."""
-    return OmegaConf.to_yaml(config)
+    values = OmegaConf.to_container(OmegaConf.create(cast(dict[str, Any], config)))
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str) -> DictConfig:
+    """Returns the settings that `to_yaml` wrote."""
+    return OmegaConf.create(cast(dict[str, Any], yaml.safe_load(text)))
 
 
 def _check_any_weight(values: dict[str, Any]) -> None:

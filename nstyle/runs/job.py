@@ -51,7 +51,7 @@ from nstyle.objective.problems import check_size, content_target, objective, ref
 from nstyle.objective.regions import Guide, Labels, pooled
 from nstyle.objective.stages import Detail, Noise, Run, Stage, coarse_to_fine, noise_image
 from nstyle.process.machine import memory_limit
-from nstyle.records import tried
+from nstyle.records import Record, tried
 from nstyle.solvers import Solver, State, Step, Stopping, alone, blank_state
 
 T = TypeVar("T")
@@ -164,6 +164,12 @@ class Plan(NamedTuple):
             * (1.0 if size.tile is None else _TILED_COST)
             for size in self.sizes
         )
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What decides the result by its code, which may be a user's own."""
+        of = self.structure
+        return (of.pooling, of.content_loss, of.style_loss, of.smoothing, self.solver)
 
     @property
     def digests(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ from nstyle.process import huge_pages
 from nstyle.process.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.process.progress import Place, RunProgress
 from nstyle.runs import store, stored
+from nstyle.runs.code import code_of, code_version
 from nstyle.runs.job import (
     Plan,
     blank_state_of,
@@ -52,8 +53,8 @@ _NETWORK_SHARE = 0.7
 _CHECKPOINT_SHARE = 0.02
 
 
-#: Modules that scores depend on, beside those that decide results.
-_SCORING = ("scores/*",)
+#: Modules and packages that scores depend on, beside those that decide results.
+_SCORING = frozenset({"scores"})
 
 
 class Performed(NamedTuple):
@@ -222,7 +223,7 @@ def _prepare(task: Task) -> _Run:
 
 def folder_of(config: DictConfig, planned: Plan) -> Path:
     """Returns the folder of a run, named by the hash of all that decides its result."""
-    identity = store.run_id(identifying(config), planned.digests)
+    identity = store.run_id(identifying(config), planned.digests, planned.records)
     named = [
         [Path(file).stem for file in files(config, key) if file] for key in ("content", "style")
     ]
@@ -558,9 +559,14 @@ def _scored(config: DictConfig, folder: Path, result: Mapping[str, Any]) -> bool
     if not config.scores:
         return True
     found = store.scores(folder, result)
-    if found is None or found["code"] != store.code_version(_SCORING):
+    if found is None or found["code"] != _scoring_code(config):
         return False
     return scores(config).keys() <= found["scores"].keys()
+
+
+def _scoring_code(config: DictConfig) -> list[str]:
+    """Returns hashes of what the scores of a run depend on, a user's own among them."""
+    return [code_version(_SCORING), *code_of(scores(config).values())]
 
 
 def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
@@ -576,7 +582,7 @@ def _write_scores(run: _Run, result: Mapping[str, Any]) -> None:
         "scores": {key: _mean([own[key] for own in found], shares) for key in found[0]},
         "measures": described(wanted),
         "picture": result["files"]["result.png"],
-        "code": store.code_version(_SCORING),
+        "code": _scoring_code(config),
     }
     stored.write_json(run.folder / "scores.json", "scores", written)
 

@@ -35,6 +35,7 @@ import jax
 from nstyle.errors import NstyleError
 from nstyle.files import remove_half_written
 from nstyle.runs import stored
+from nstyle.runs.code import code_of, code_version
 from nstyle.solvers import State
 
 Row = dict[str, float | int]
@@ -44,48 +45,20 @@ _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pil
 #: What a finished run has beside its `result.json`.
 FILES = ("config.yaml", "trace.csv", "result.png")
 
-#: Modules of this package that a result depends on.
-_DECIDING_MODULES = (
-    "arrays",
-    "records",
-    "losses/*",
-    "colour",
-    "networks/*",
-    "tiles",
-    "images",
-    "guidance",
-    "objective",
-    "balance",
-    "records",
-    "solvers/base",
-    "solvers/lbfgs",
-    "solvers/first_order",
-    "solvers/safeguard",
-    "solvers/compiled",
-    "solvers/driver",
-    "transfer",
-    "job",
-)
 
-
-def run_id(deciding: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+def run_id(
+    deciding: Mapping[str, Any], digests: Mapping[str, str], objects: Iterable[object] = ()
+) -> str:
     """Returns a hash of everything that decides a result, 12 hexadecimal digits.
 
     Args:
       deciding: settings without those that only name things or say where results go.
       digests: hashes of the inputs' contents, by name.
+      objects: losses and the like that settings name, whose code may be a user's own.
     """
-    text = json.dumps([deciding, digests, _versions(), code_version()], sort_keys=True)
+    code = [code_version(), *code_of(objects)]
+    text = json.dumps([deciding, digests, _versions(), code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@functools.cache
-def code_version(modules: tuple[str, ...] = _DECIDING_MODULES) -> str:
-    """Returns a hash of modules of this package, by default of those that decide a result."""
-    package = Path(__file__).parents[1]
-    paths = [path for module in modules for path in sorted(package.glob(f"{module}.py"))]
-    sources = [path.read_bytes() for path in paths]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
 
 
 @functools.cache

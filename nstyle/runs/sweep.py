@@ -10,6 +10,7 @@ in numbers alone may be optimised together, see the setting `batch`.
 
 import functools
 import hashlib
+import inspect
 import itertools
 import json
 import math
@@ -17,12 +18,13 @@ import os
 import sys
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -33,6 +35,7 @@ from nstyle.config import (
     PAIR_KEYS,
     PATH_KEYS,
     check_overrides,
+    from_yaml,
     one_line_errors,
     quote,
     read,
@@ -46,8 +49,7 @@ from nstyle.images.pairs import Pair, pairs_of
 from nstyle.objective.problems import draws_afresh
 from nstyle.process.progress import Place, counting, watched
 from nstyle.runs import store, stored
-from nstyle.runs.grouping import shared
-from nstyle.runs.job import Kind, Plan, kind_of, layer_weights, plan
+from nstyle.runs.job import Kind, Plan, kind_of, plan
 from nstyle.runs.memory import automatic
 from nstyle.runs.session import Task, done, folder_of, limit_threads
 
@@ -74,13 +76,10 @@ class StoreSweeper(Sweeper):
     """Every combination of the swept values, planned as a whole and kept in the run store.
 
     Args:
-      max_batch_size: of Hydra's basic sweeper; here the launcher gets all runs at once.
       params: what a config sweeps over, by key; the command line goes before it.
     """
 
-    def __init__(
-        self, max_batch_size: int | None = None, params: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, params: Mapping[str, str] | None = None) -> None:
         self._params = params or {}
 
     def setup(
@@ -286,14 +285,21 @@ class CheckedSearch(Sweeper):
 
 
 def register() -> None:
-    """Puts these in the place of Hydra's sweepers; the basic one is what `-m` uses unless told."""
-    known = Plugins.instance().class_name_to_class
-    for sweeper, own in (
-        ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper", StoreSweeper),
-        ("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", CheckedSearch),
-    ):
-        if sweeper in known:
-            known[sweeper] = own
+    """Lets Hydra know these sweepers; what `hydra/sweeper=optuna` names is then the checked search.
+
+    The other one, `store`, is what `configs/config.yaml` chooses.
+    """
+    plugins, configs = Plugins.instance(), ConfigStore.instance()
+    for sweeper in (StoreSweeper, CheckedSearch):
+        sweeper.__module__ = "hydra_plugins.nstyle"  # Hydra before 1.4 takes no other names
+        plugins.register(sweeper)
+    if "optuna.yaml" in configs.list("hydra/sweeper"):
+        options = configs.load("hydra/sweeper/optuna.yaml").node
+        options._target_ = "hydra_plugins.nstyle.CheckedSearch"
+        # From Hydra 1.4 on a name that is taken is given away on request alone.
+        known = inspect.signature(configs.store).parameters
+        request: dict[str, Any] = {"replace": True} if "replace" in known else {}
+        configs.store("optuna", options, "hydra/sweeper", provider="nstyle", **request)
 
 
 def own_configs(config: DictConfig) -> Path | None:
@@ -325,7 +331,7 @@ def command_line(config: DictConfig, overrides: Sequence[str], *flags: str) -> s
 def plan_members(
     jobs: Sequence[Sequence[str]], swept: set[str], configs: Sequence[DictConfig]
 ) -> list[Member]:
-    """Checks every run, and lets runs that differ in layers share a compiled step where it pays.
+    """Checks every run and finds its folder.
 
     Args:
       jobs: the overrides of each run.
@@ -345,17 +351,9 @@ def plan_members(
             raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
     members = []
     firsts: dict[str, Member] = {}  # of one content, whatever the names, is one run
-    shared_layers = _shared_layers(configs, plans)
-    for job, own, config, planned, added in zip(
-        jobs, settings, configs, plans, shared_layers, strict=True
-    ):
-        together = OmegaConf.merge(config, added)
-        assert isinstance(together, DictConfig)
-        kept = [override for override in job if override.partition("=")[0] not in added]
-        extra = [f"{key}=[{','.join(map(str, values))}]" for key, values in added.items()]
-        final = plan(together) if added else planned
-        folder = folder_of(together, final)
-        member = Member((*kept, *extra), own, together, folder, kind_of(final))
+    for job, own, config, planned in zip(jobs, settings, configs, plans, strict=True):
+        folder = folder_of(config, planned)
+        member = Member(tuple(job), own, config, folder, kind_of(planned))
         first = firsts.setdefault(store.identity(folder), member)
         members.append(member._replace(config=first.config, folder=first.folder))
     return members
@@ -379,30 +377,6 @@ def batches(members: Sequence[Member], size: Callable[[Kind], int]) -> list[list
         most = math.ceil(len(own) / count)
         found += [own[start : start + most] for start in range(0, len(own), most)]
     return [[members[i] for i in batch] for batch in sorted(found)]
-
-
-def _shared_layers(configs: Sequence[DictConfig], plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Returns for each run the settings that make it share a compiled step, most often none."""
-    alike = defaultdict(list)
-    for i, planned in enumerate(plans):
-        alike[planned.solver, planned.sizes[-1].shape].append(i)
-    added: list[dict[str, Any]] = [{} for _ in configs]
-    for (_, shape), members in alike.items():
-        steps = max(plans[i].sizes[-1].steps for i in members)
-        structures = [plans[i].structure for i in members]
-        for i, together in zip(
-            members, shared(structures, shape[0] * shape[1], steps), strict=True
-        ):
-            for name in ("content", "style"):
-                own = getattr(plans[i].structure, f"{name}_layers")
-                union = getattr(together, f"{name}_layers")
-                if own != union:
-                    by_layer = layer_weights(configs[i], name, own, together.network)
-                    added[i] |= {
-                        f"{name}_layers": list(union),
-                        f"{name}_layer_weights": [by_layer.get(layer, 0.0) for layer in union],
-                    }
-    return added
 
 
 def _settings(
@@ -492,8 +466,7 @@ def task_of(frozen: Path) -> Task:
     label = " ".join(f"{key}={value}" for key, value in own["settings"].items())
     seconds = found.seconds()
     mean = sum(seconds) / len(seconds) if seconds else None
-    config = OmegaConf.load(frozen)
-    assert isinstance(config, DictConfig)
+    config = from_yaml(frozen.read_text())
     return Task(config, own["command"], Place(len(seconds), len(found.runs), label, mean))
 
 
