@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nstyle.errors import NstyleError as NstyleError
-    from nstyle.runs.job import Stylized as Stylized
-    from nstyle.runs.job import stylize as stylize
+    from nstyle.runs.stylized import Stylized as Stylized
+    from nstyle.runs.stylized import stylize as stylize
 
 __version__ = version("nstyle")
 __all__ = ["NstyleError", "Stylized", "__version__", "stylize"]

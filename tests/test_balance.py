@@ -29,7 +29,7 @@ from nstyle.objective import LossWeights, Structure, evaluate, features_of, tile
 from nstyle.objective.balance import CONTENT_FLOOR, STYLE_FLOOR
 from nstyle.objective.problems import equal_weights, objective, prepare
 from nstyle.objective.terms import content_distances
-from nstyle.runs import job
+from nstyle.runs import job, planning, trace
 
 STYLES = [*(loss() for loss in STYLE_LOSSES.values()), MMD(kernel="gaussian")]
 NETWORK_LAYERS = {
@@ -267,8 +267,8 @@ def composed(pictures):
 
 
 def first_row(config):
-    found = job.build(job.plan(config))
-    return job.row(next(job.run(found)), found), found
+    found = job.build(planning.plan(config))
+    return trace.row(next(job.run(found)), found), found
 
 
 @pytest.mark.parametrize("loss", group_options("content_loss"))

@@ -7,28 +7,34 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from nstyle.code import ASIDE, code_of, code_version, written
 
-from nstyle import code, runs
+import nstyle
 from nstyle.errors import NstyleError
 from nstyle.losses import gram_matrix
+from nstyle.runs.code import ASIDE, code_of, code_version, written
 
-PACKAGE = Path(code.__file__).parent
+PACKAGE = Path(nstyle.__file__).parent
 SOURCES = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
 
 #: What rooms that count take from rooms that do not, none of it for the numbers of a run.
 ASKED = {
-    "config": {"pairs", "scores"},
-    "errors": {"huge_pages", "interrupts"},
-    "session": {"huge_pages", "interrupts", "progress", "scores", "tensorboard"},
+    "config/__init__": {"scores"},
+    "config/settings": {"images/pairs", "scores"},
+    "networks/weights": {"process"},
+    "runs/session": {"process", "runs/tensorboard", "scores"},
 }
 
 
-def room(source):
-    return Path(source.parts[0]).stem
+def aside(names):
+    """The rooms and modules among these that do not count."""
+    return {whole for name in names for whole in (name, name.partition("/")[0])} & ASIDE
 
 
-COUNTED = sorted(source for source in SOURCES if room(source) not in ASIDE)
+def named(source):
+    return source.with_suffix("").as_posix()
+
+
+COUNTED = sorted(source for source in SOURCES if not aside([named(source)]))
 
 
 @pytest.fixture
@@ -150,13 +156,13 @@ def test_comments_layout_and_docstrings_do_not_count(package):
 
 def test_what_cannot_decide_a_result_does_not_count(package):
     known = version(package)
-    rooms = {room(source) for source in SOURCES}
-    assert rooms >= ASIDE
+    assert aside(map(named, SOURCES)) == ASIDE
+    for source in SOURCES:
+        if aside([named(source)]):
+            (package / source).write_text("CHANGED = 1")
     for name in ASIDE:
-        file = package / f"{name}.py"
-        (file if file.exists() else package / name / "__init__.py").write_text("CHANGED = 1")
-        (package / name).mkdir(exist_ok=True)
-        (package / name / "part.py").write_text("CHANGED = 1")
+        if (package / name).is_dir():
+            (package / name / "part.py").write_text("CHANGED = 1")
     assert version(package) == known
     (package / "room").mkdir()
     assert version(package) == known
@@ -169,9 +175,9 @@ def test_scores_have_an_identity_of_their_own(package):
         return code_version.__wrapped__(frozenset({"scores"}), package)
 
     known = scoring()
-    (package / "images.py").write_text("CHANGED = 1")
+    (package / "images" / "sizes.py").write_text("CHANGED = 1")
     assert scoring() == known
-    (package / "scores.py").write_text("CHANGED = 1")
+    (package / "scores" / "pixels.py").write_text("CHANGED = 1")
     assert scoring() != known
 
 
@@ -180,10 +186,10 @@ def test_rooms_that_count_need_no_others():
     for source in COUNTED:
         for node in ast.walk(ast.parse((PACKAGE / source).read_bytes())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nstyle"):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                aside = {name.split(".")[1] for name in names} & ASIDE
-                found[room(source)] = found.get(room(source), set()) | aside
-    assert {name: aside for name, aside in found.items() if aside} == ASKED
+                module = node.module.removeprefix("nstyle").removeprefix(".").replace(".", "/")
+                names = [module, *(f"{module}/{alias.name}".lstrip("/") for alias in node.names)]
+                found.setdefault(named(source), set()).update(aside(names))
+    assert {name: others for name, others in found.items() if others} == ASKED
 
 
 @pytest.fixture
@@ -223,7 +229,7 @@ def own(tmp_path, monkeypatch):
 )
 def test_the_code_of_a_users_class_counts(own, tmp_path, name, text, counts):
     def identity(*objects):
-        return runs.run_id({"style_weight": 1.0}, {}, objects)
+        return store.run_id({"style_weight": 1.0}, {}, objects)
 
     before = identity(own())
     assert before == identity(own) == identity(own(), own, gram_matrix) != identity()

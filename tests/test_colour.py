@@ -15,7 +15,7 @@ from nstyle.errors import NstyleError
 from nstyle.images import colour
 from nstyle.objective import LossWeights, Structure, evaluate
 from nstyle.objective.problems import prepare
-from nstyle.runs.job import kind_of, plan
+from nstyle.runs.planning import kind_of, plan
 
 #: R, G, B -> Y, I, Q (FCC 1953).
 YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])

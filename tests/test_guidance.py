@@ -30,7 +30,7 @@ from nstyle.networks import Average, extent
 from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
 from nstyle.objective.problems import content_target, style_target
 from nstyle.objective.regions import Guide, Labels, coverage, guidance, pooled
-from nstyle.runs import job
+from nstyle.runs import job, planning
 from nstyle.solvers.compiled import stacked
 
 LAYERS = ("conv1_1", "conv2_1")
@@ -288,7 +288,7 @@ REFUSED = [
 @pytest.mark.parametrize(("settings", "line"), REFUSED, ids=[line for _, line in REFUSED])
 def test_what_makes_no_sense_is_refused_in_one_line(settings, line, masks, files):
     with pytest.raises(NstyleError, match=line) as refused:
-        job.plan(compose(**{**TINY, **files, **settings}))
+        planning.plan(compose(**{**TINY, **files, **settings}))
     assert "\n" not in str(refused.value)
 
 
@@ -299,8 +299,8 @@ def test_a_small_region_leaves_out_small_sizes(masks, files):
     images.save("dot_mask.png", dot)
     pyramid = {"pyramid.levels": 2, "pyramid.least": 16, "size": 48}
     given = {**TINY, **files, **pyramid}
-    assert len(job.plan(compose(**given)).sizes) == 2
-    assert len(job.plan(compose(**given, content_mask="dot_mask.png")).sizes) == 1
+    assert len(planning.plan(compose(**given)).sizes) == 2
+    assert len(planning.plan(compose(**given, content_mask="dot_mask.png")).sizes) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -310,10 +310,10 @@ def test_masks_lie_as_their_pictures_are_seen(masks, files, orientation):
     exif[0x0112] = orientation
     Image.new("RGB", (48, 36) if orientation < 5 else (36, 48)).save("photo.tiff", exif=exif)
     given = {**TINY, **files, "content": "photo.tiff", "content_mask": "content_mask.png"}
-    assert job.plan(compose(**given)).guide is not None
+    assert planning.plan(compose(**given)).guide is not None
     images.save("upright_mask.png", np.swapaxes(halves(36, 48), 0, 1))
     with pytest.raises(NstyleError, match="content_mask: .* not of the proportions"):
-        job.plan(compose(**given | {"content_mask": "upright_mask.png"}))
+        planning.plan(compose(**given | {"content_mask": "upright_mask.png"}))
 
 
 def test_a_mask_in_a_wide_profile_has_the_regions_of_one_without(masks, files):
@@ -323,7 +323,7 @@ def test_a_mask_in_a_wide_profile_has_the_regions_of_one_without(masks, files):
     Image.fromarray(colours).save("wide.png", icc_profile=PROFILES["p3"])
     both = {**TINY, **files, "style": files["content"]}
     for content, style in (("mask.png", "wide.png"), ("wide.png", "mask.png")):
-        planned = job.plan(compose(**both, content_mask=content, style_mask=style))
+        planned = planning.plan(compose(**both, content_mask=content, style_mask=style))
         assert planned.guide.regions == (0, 1, 2)
     assert "#00ff00" not in planned.guide.content.colours
 
@@ -337,24 +337,24 @@ def test_masks_and_maps_name_the_run_by_what_they_show(masks, files):
         one | {"style": [files["style"], files["content"]], "style_mask": ["red", "blue"]},
         one | {"style": [files["style"], files["content"]], "style_mask": ["blue", "red"]},
     ]
-    digests = [job.plan(compose(**own)).digests for own in settings]
+    digests = [planning.plan(compose(**own)).digests for own in settings]
     assert len({json.dumps(own) for own in digests}) == len(settings)
     Path("copy.png").write_bytes(Path("content_mask.png").read_bytes())
-    assert job.plan(compose(**one | {"content_mask": "copy.png"})).digests == digests[0]
+    assert planning.plan(compose(**one | {"content_mask": "copy.png"})).digests == digests[0]
 
 
 def test_runs_that_differ_in_shares_and_masks_are_of_one_kind(masks, files):
     images.save("mirrored.png", images.load("content_mask.png")[:, ::-1])
     both = {**TINY, "content": files["content"], "style": [files["style"], files["content"]]}
-    blends = [job.plan(compose(**both, style_blend=own)) for own in ([7, 3], [0.0, 1.0])]
-    assert job.kind_of(blends[0]) == job.kind_of(blends[1])
+    blends = [planning.plan(compose(**both, style_blend=own)) for own in ([7, 3], [0.0, 1.0])]
+    assert planning.kind_of(blends[0]) == planning.kind_of(blends[1])
     np.testing.assert_allclose(blends[0].blend, (0.7, 0.3))
     regions = both | {"style_mask": ["red", "blue"]}
     masked = [
-        job.plan(compose(**regions, content_mask=own))
+        planning.plan(compose(**regions, content_mask=own))
         for own in ("content_mask.png", "mirrored.png")
     ]
-    assert job.kind_of(masked[0]) == job.kind_of(masked[1]) != job.kind_of(blends[0])
+    assert planning.kind_of(masked[0]) == planning.kind_of(masked[1]) != planning.kind_of(blends[0])
     joined, axes = stacked([job.build(own).stages[0].problem for own in masked])
     by_array = jax.tree.unflatten(jax.tree.structure(joined), axes)
     assert by_array.guidance == dict.fromkeys(LAYERS, 0)

@@ -5,7 +5,9 @@ import pytest
 
 from nstyle.config import compose, parse_memory
 from nstyle.errors import NstyleError
-from nstyle.runs.job import blank_state_of, build, plan, row, run
+from nstyle.runs.job import blank_state_of, build, run
+from nstyle.runs.planning import plan
+from nstyle.runs.trace import row
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from nstyle.losses import (
 from nstyle.objective import LossWeights, Structure, evaluate
 from nstyle.objective.problems import draws_afresh, objective, prepare
 from nstyle.objective.stages import transfer
-from nstyle.runs import job
+from nstyle.runs import planning
 from nstyle.solvers import LBFGS, Adam, minimize_together
 
 SMALL = ["size=32", "pyramid.levels=1", "steps=4", "scores=false", "style_layers=[conv1_1,conv2_1]"]
@@ -62,7 +62,7 @@ def test_groups_offer_the_losses_and_no_others():
 @pytest.mark.parametrize("name", STYLE_LOSSES)
 def test_yaml_has_the_options_defaults(name):
     config = compose(style_loss=name)
-    assert job.structure_of(config, "caffe").style_loss == STYLE_LOSSES[name]()
+    assert planning.structure_of(config, "caffe").style_loss == STYLE_LOSSES[name]()
 
 
 def test_options_reach_the_structure():
@@ -75,7 +75,7 @@ def test_options_reach_the_structure():
             "content_loss.bandwidth": 0.5,
         },
     )
-    structure = job.structure_of(config, "caffe")
+    structure = planning.structure_of(config, "caffe")
     assert structure.style_loss == MMD("gaussian", samples=64)
     assert structure.content_loss == Contextual(bandwidth=0.5)
 

@@ -9,7 +9,7 @@ from scipy.optimize import fmin_l_bfgs_b
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.images.pairs import standard
-from nstyle.runs import job
+from nstyle.runs import job, planning
 from nstyle.solvers import LBFGS, SGD, Adam, Stopping, blank_state, minimize
 
 SHAPE = (4, 5, 3)
@@ -237,6 +237,6 @@ def test_first_steps_do_not_leap(style_weight):
     config = compose(
         content=content, style=style, size=64, steps=12, style_weight=style_weight, tolerance=0
     )
-    steps = list(job.run(job.build(job.plan(config))))
+    steps = list(job.run(job.build(planning.plan(config))))
     assert steps[-1].restarts == 0
     assert steps[-1].best_value < 0.35 * steps[0].value

@@ -14,7 +14,7 @@ from nstyle.errors import NstyleError
 from nstyle.losses import NoSmoothing, Swag, softmax_smoothing
 from nstyle.objective import LossWeights, Structure, evaluate, features_of
 from nstyle.objective.problems import prepare
-from nstyle.runs import job
+from nstyle.runs import planning
 
 SMALL = ["size=48", "pyramid.levels=1", "steps=3"]
 
@@ -65,7 +65,7 @@ def planned():
         name: np.full((40, 44, 3), value, np.float32)
         for name, value in (("content", 0.5), ("style", 0.2))
     }
-    return lambda **settings: job.plan(compose(**{"size": 44} | settings), pictures)
+    return lambda **settings: planning.plan(compose(**{"size": 44} | settings), pictures)
 
 
 def test_the_recipe_sets_layers_and_weights_and_says_who_judges(planned):

@@ -13,7 +13,8 @@ from nstyle.errors import NstyleError
 from nstyle.losses import Euclidean, gram_matrix
 from nstyle.objective import LossWeights, Structure, features_of
 from nstyle.objective.problems import equal_weights, objective, prepare
-from nstyle.runs.job import build, picture_of, plan, run
+from nstyle.runs.job import build, picture_of, run
+from nstyle.runs.planning import plan
 
 STRUCTURE = Structure()
 

@@ -9,7 +9,9 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.objective.problems import prepare
 from nstyle.objective.stages import Detail, Run, Stage, coarse_to_fine, scaled_up
-from nstyle.runs.job import build, plan, row, run
+from nstyle.runs.job import build, run
+from nstyle.runs.planning import plan
+from nstyle.runs.trace import row
 from nstyle.solvers import LBFGS, Stopping
 
 

@@ -11,7 +11,8 @@ from nstyle.config import compose, group_options
 from nstyle.errors import NstyleError
 from nstyle.objective import evaluate
 from nstyle.objective.problems import objective
-from nstyle.runs.job import build, plan
+from nstyle.runs.job import build
+from nstyle.runs.planning import plan
 
 FIRST = ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"]
 LAST = ["conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"]

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from nstyle.config import compose, identifying
 from nstyle.errors import NstyleError
 from nstyle.runs import store, stored
-from nstyle.runs.job import plan
+from nstyle.runs.planning import plan
 from nstyle.runs.session import folder_of
 from nstyle.solvers import LBFGS, Adam, Stopping, blank_state, minimize
 
@@ -107,7 +107,7 @@ def test_a_run_is_known_by_what_decides_it(small, tmp_path, monkeypatch):
         {"solver": "adam"},
     ]
     identities = [identity(), *(identity(**settings) for settings in other)]
-    monkeypatch.setattr(runs, "code_version", lambda: "edited")
+    monkeypatch.setattr(store, "code_version", lambda: "edited")
     identities.append(identity())
     assert len(set(identities)) == len(identities)
 

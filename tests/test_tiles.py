@@ -43,7 +43,7 @@ from nstyle.objective import (
 )
 from nstyle.objective.problems import prepare
 from nstyle.process import huge_pages
-from nstyle.runs.job import structure_of
+from nstyle.runs.planning import structure_of
 
 TOLERANCE = 1e-5
 

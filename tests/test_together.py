@@ -15,7 +15,9 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.runs import session, sweep
-from nstyle.runs.job import build, kind_of, picture_of, plan, row, run, run_together
+from nstyle.runs.job import build, picture_of, run, run_together
+from nstyle.runs.planning import kind_of, plan
+from nstyle.runs.trace import row
 
 #: Rounding differs with the size of a batch, and L-BFGS amplifies it step by step.
 RTOL = 1e-3

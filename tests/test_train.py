@@ -37,7 +37,8 @@ from nstyle.networks import network_features
 from nstyle.objective import Problem, Targets, evaluate
 from nstyle.objective.problems import content_target, style_target
 from nstyle.runs import store, stored
-from nstyle.runs.job import loss_weights, network_of, structure_of
+from nstyle.runs.inputs import network_of
+from nstyle.runs.planning import loss_weights, structure_of
 from nstyle.scores import fidelity
 
 SMALL = [

@@ -29,7 +29,8 @@ from nstyle.feedforward.apply import painted_picture
 from nstyle.feedforward.network import single_style
 from nstyle.objective.problems import objective, prepare
 from nstyle.objective.stages import transfer
-from nstyle.runs.job import loss_weights, network_of, structure_of, style_size
+from nstyle.runs.inputs import network_of, style_size
+from nstyle.runs.planning import loss_weights, structure_of
 from nstyle.solvers import Stopping
 
 #: Passes that are timed.

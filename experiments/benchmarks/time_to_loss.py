@@ -39,7 +39,8 @@ from common import Curve, LimitReachedError, Sample
 
 from nstyle.config import compose
 from nstyle.objective.problems import objective
-from nstyle.runs.job import Job, build, plan, run
+from nstyle.runs.job import Job, build, run
+from nstyle.runs.planning import plan
 
 #: How far the loss and the gradient of two implementations may be apart.
 AGREEMENT = 1e-3

@@ -16,8 +16,8 @@ import matplotlib as mpl
 import numpy as np
 from omegaconf import OmegaConf
 
+import nstyle
 from nstyle.config import group_options
-from nstyle.runs import job
 
 mpl.use("Agg")
 
@@ -66,7 +66,7 @@ def main() -> None:
     own = {key: OmegaConf.create({"value": value}).value for key, value in given.items()}
     pictures = {}
     for loss in losses:
-        found = job.stylize(**own, **settings_of(loss))
+        found = nstyle.stylize(**own, **settings_of(loss))
         pictures[loss] = found.image
         sheet(pictures, out)
         print(f"{loss:24} loss {found.loss:10.4g}  {found.stop}", flush=True)

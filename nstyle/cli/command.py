@@ -219,7 +219,7 @@ def _tell(config: "DictConfig", performed: "Performed") -> None:
     """Prints how a run ended."""
     from nstyle.config import record
     from nstyle.process.progress import losses
-    from nstyle.runs.job import LEAST_CONTENT, content_share
+    from nstyle.runs.trace import LEAST_CONTENT, content_share
     from nstyle.solvers import STOPS, Solver
 
     told = "made before" if performed.reused else STOPS[performed.stop]

@@ -51,7 +51,8 @@ from nstyle.process.command import run_command
 from nstyle.process.interrupts import check, handled, uninterrupted
 from nstyle.process.progress import RunProgress
 from nstyle.runs import store, stored
-from nstyle.runs.job import Picture, loss_weights, network_of, structure_of, style_size
+from nstyle.runs.inputs import Picture, network_of, style_size
+from nstyle.runs.planning import loss_weights, structure_of
 from nstyle.runs.session import keep_compiled, limit_threads
 from nstyle.runs.tensorboard import Board
 from nstyle.scores import fidelity

@@ -29,17 +29,10 @@ from nstyle.process.interrupts import asked, check, handled, let_wait, uninterru
 from nstyle.process.progress import Place, RunProgress
 from nstyle.runs import store, stored
 from nstyle.runs.code import code_of, code_version
-from nstyle.runs.job import (
-    Plan,
-    blank_state_of,
-    build,
-    picture_of,
-    plan,
-    row,
-    run_together,
-    weights_and_references,
-)
+from nstyle.runs.job import blank_state_of, build, picture_of, run_together
+from nstyle.runs.planning import Plan, plan
 from nstyle.runs.tensorboard import Board
+from nstyle.runs.trace import row, weights_and_references
 from nstyle.scores import described, score
 from nstyle.solvers import STEP_PROGRAM, Step
 

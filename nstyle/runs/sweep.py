@@ -49,8 +49,8 @@ from nstyle.images.pairs import Pair, pairs_of
 from nstyle.objective.problems import draws_afresh
 from nstyle.process.progress import Place, counting, watched
 from nstyle.runs import store, stored
-from nstyle.runs.job import Kind, Plan, kind_of, plan
 from nstyle.runs.memory import automatic
+from nstyle.runs.planning import Kind, Plan, kind_of, plan
 from nstyle.runs.session import Task, done, folder_of, limit_threads
 
 

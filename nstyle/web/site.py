@@ -40,7 +40,7 @@ from nstyle.images.pairs import paintings
 from nstyle.images.sources import SUFFIXES
 from nstyle.networks import weights
 from nstyle.report.pages import as_json, filled
-from nstyle.runs.job import plan
+from nstyle.runs.planning import plan
 from nstyle.web.jobs import Job, Jobs, QueueFullError, Settings, Stage, Start, start_nstyle
 
 T = TypeVar("T")

@@ -1,0 +1,108 @@
+"""The call from Python: pictures and settings in, a picture and its trace out."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nstyle import images
+from nstyle.config import (
+    OUTPUT_KEYS,
+    compose,
+)
+from nstyle.errors import NstyleError
+from nstyle.runs.job import build, picture_of, run
+from nstyle.runs.planning import plan
+from nstyle.runs.trace import row
+
+
+class Stylized(NamedTuple):
+    """What `stylize` returns.
+
+    Attributes:
+      image: the picture of the lowest loss, float32 (height, width, 3), RGB clipped to [0, 1].
+      trace: a row for every step, see `row`; `pandas.DataFrame(trace)` makes a table of it.
+      loss: the lowest loss.
+      stop: why the run ended, a key of `solvers.STOPS`.
+    """
+
+    image: np.ndarray
+    trace: list[dict[str, float | int]]
+    loss: float
+    stop: str
+
+    def __repr__(self) -> str:
+        """Returns one short line."""
+        return (
+            f"Stylized(image={self.image.dtype} {self.image.shape}, steps={len(self.trace) - 1},"
+            f" loss={self.loss:.4g}, stop={self.stop!r})"
+        )
+
+
+def stylize(
+    content: str | Path | ArrayLike | None = None,
+    style: str | Path | ArrayLike | Sequence[str | Path | ArrayLike] | None = None,
+    **settings: Any,
+) -> Stylized:
+    """Makes a picture with the content of one picture in the style of another.
+
+    Args:
+      content: file, picture of Pillow, or array (height, width, 3): floats in [0, 1] or uint8.
+      style: likewise; or several, all files or all pictures and arrays.
+      **settings: as on the command line: `size=256, steps=100, recipe="momo", pooling="max",
+        style_layers=["conv1_1", "conv2_1"]`. `"solver.history_size": 20` sets a value in a group.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+    """
+    pictures: dict[str, np.ndarray | Sequence[np.ndarray]] = {}
+    for name, given in (("content", content), ("style", style)):
+        if given is None:
+            continue
+        several = list(given) if isinstance(given, list | tuple) else [given]
+        if name == "content" and len(several) != 1:
+            raise NstyleError(f"content: one picture, not {len(several)} (call stylize for each)")
+        if all(isinstance(picture, str | Path) for picture in several):
+            files = [str(picture) for picture in several]
+            settings[name] = files if len(files) > 1 else files[0]
+        elif all(
+            hasattr(picture, "__array__") or hasattr(picture, "__array_interface__")
+            for picture in several
+        ):
+            pictures[name] = [_checked_array(name, picture) for picture in several]
+        else:
+            kinds = ", ".join(type(picture).__name__ for picture in several)
+            raise NstyleError(f"{name}: files or arrays are needed, not {kinds}")
+    for name in OUTPUT_KEYS:
+        if name in settings:
+            raise NstyleError(f"{name}: stylize writes no files; see nstyle.session.perform")
+    planned = plan(compose(**settings), pictures)
+    for note in planned.notes:
+        warnings.warn(note, stacklevel=2)
+    job = build(planned)
+    trace = []
+    for step in run(job):
+        trace.append(row(step, job))
+    return Stylized(np.clip(picture_of(step, job), 0, 1), trace, step.best_value, step.stop)
+
+
+def _checked_array(name: str, given: Any) -> np.ndarray:
+    picture = images.of_pillow(given, name)
+    if picture is None:
+        picture = np.asarray(given)
+    if picture.dtype == np.uint8:
+        picture = picture / np.float32(255)
+    if picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
+        raise NstyleError(f"{name}: an array of shape (height, width, 3), not {picture.shape}")
+    if picture.dtype.kind != "f" or not np.isfinite(picture).all():
+        raise NstyleError(
+            f"{name}: floats from 0 to 1 or uint8 are needed, not {picture.dtype} as given"
+        )
+    if picture.min() < 0 or picture.max() > 1:
+        raise NstyleError(
+            f"{name}: values from 0 to 1 are needed, not {picture.min():g} to {picture.max():g}"
+        )
+    return picture.astype(np.float32)
