@@ -11,6 +11,7 @@ import pytest
 import nstyle
 from nstyle.errors import NstyleError
 from nstyle.losses import gram_matrix
+from nstyle.runs import store
 from nstyle.runs.code import ASIDE, code_of, code_version, written
 
 PACKAGE = Path(nstyle.__file__).parent
@@ -18,9 +19,8 @@ SOURCES = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
 
 #: What rooms that count take from rooms that do not, none of it for the numbers of a run.
 ASKED = {
-    "config/__init__": {"scores"},
     "config/settings": {"images/pairs", "scores"},
-    "networks/weights": {"process"},
+    "runs/memory": {"process"},
     "runs/session": {"process", "runs/tensorboard", "scores"},
 }
 
@@ -239,7 +239,7 @@ def test_the_code_of_a_users_class_counts(own, tmp_path, name, text, counts):
 
 
 def test_the_code_of_this_package_counts_once():
-    assert code_of([gram_matrix, runs.Trace, NstyleError("x")]) == []
+    assert code_of([gram_matrix, store.Trace, NstyleError("x")]) == []
 
 
 def test_a_class_without_a_file_is_refused(monkeypatch):
