@@ -1,0 +1,210 @@
+"""Settings from overrides, as Hydra composes them, checked; and what of them decides a result."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields
+from typing import Any, TypeVar, cast
+
+import hydra
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from nstyle.config.checks import check, check_files, check_threads
+from nstyle.config.errors import one_line_errors
+from nstyle.config.groups import KINDS, config_dir, record
+from nstyle.config.overrides import check_overrides, escaped, literal, read
+from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, TrainConfig, register
+from nstyle.errors import NstyleError, nearest
+from nstyle.files import path_exists
+from nstyle.records import check_number
+
+T = TypeVar("T")
+
+
+#: The rules that Hydra composes by: it asks which before 1.4, and has no others from then on.
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def compose(**settings: Any) -> DictConfig:
+    """Returns the checked settings of a run, those not named as the recipe has them.
+
+    Args:
+      **settings: as on the command line; `None` for no value. `"solver.history_size": 20` sets a
+        value inside a group.
+
+    Raises:
+      NstyleError: an unknown name, or a value out of its range.
+    """
+    return _checked(read(f"{key}={literal(value)}" for key, value in settings.items()))
+
+
+def _checked(overrides: list[str]) -> DictConfig:
+    """Returns the checked settings of a run with these overrides, in Hydra's grammar."""
+    check_overrides(overrides)
+    config = _composed("config", overrides)
+    check(config)
+    return config
+
+
+def _composed(name: str, overrides: list[str]) -> DictConfig:
+    register()
+    outer = GlobalHydra.instance().hydra  # an application that is running already, or None
+    GlobalHydra.instance().clear()
+    try:
+        with (
+            one_line_errors(),
+            hydra.initialize_config_dir(str(config_dir()), **VERSION_BASE),
+        ):
+            return hydra.compose(name, overrides)
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
+    """Returns the checked settings of a training, and those of its losses.
+
+    Unless another is named, the recipe is `johnson2016`, or `super-resolution` where the network
+    is to make pictures larger.
+
+    Args:
+      arguments: as `read` takes them, names of `TrainConfig` or of `LOSS_KEYS`.
+
+    Returns:
+      Settings with the names of `TrainConfig`, and a config of `nstyle` of which `LOSS_KEYS` count.
+
+    Raises:
+      NstyleError: an unknown name, or a value out of its range.
+    """
+    own = list(TrainConfig.__annotations__)
+    of_training, of_losses = [], []
+    for override in read(arguments):
+        key = override.partition("=")[0]
+        if key in own:
+            of_training.append(override)
+        elif key.split(".")[0] in LOSS_KEYS:
+            of_losses.append(override)
+        else:
+            known = [*own, *LOSS_KEYS]
+            raise NstyleError(
+                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle-train --cfg)"
+            )
+    training = _composed("train", of_training)
+    ranges = {
+        "size": (8, 4096),
+        "batch_size": (1, 4096),
+        "steps": (1, 10_000_000),
+        "learning_rate": (1e-12, math.inf),
+        "final_rate": (0.0, 1.0),
+        "seed": (0, 2**32 - 1),
+        "checkpoint_every": (0, math.inf),
+        "sample_every": (0, math.inf),
+    }
+    with one_line_errors():
+        values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
+    for key, (low, high) in ranges.items():
+        check_number(key, values[key], low, high)
+    check_threads(values["threads"])
+    check_files("style", values["style"])
+    recipe = "johnson2016" if training.upscale is None else "super-resolution"
+    return training, _checked([f"recipe={recipe}", *of_losses, f"size={training.size}"])
+
+
+def parse_settings(
+    arguments: Iterable[str],
+    schema: type[T],
+    verbatim: Collection[str],
+    ranges: Mapping[str, tuple[float, float]],
+) -> tuple[list[str], T]:
+    """Returns the words among a command's arguments, and its settings.
+
+    A word is what has no `=`, or names a file or folder that is there.
+
+    Args:
+      arguments: words, and settings as `name=value`.
+      schema: a dataclass of the settings, each with its default.
+      verbatim: settings whose value is taken as it is: the name of a file is no YAML.
+      ranges: lowest and highest value of numbers that are not None.
+
+    Raises:
+      NstyleError: an unknown name, or a value that is of another type or out of its range.
+    """
+    names = [option.name for option in fields(cast(Any, schema))]
+    settings: dict[str, Any] = {}
+    words = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or path_exists(argument):
+            words.append(argument)
+        elif key not in names:
+            raise NstyleError(f"unknown setting {key!r}{nearest(key, names)} ({', '.join(names)})")
+        elif key in settings or not value:
+            what = f"given twice, again in {argument!r}" if value else "no value given"
+            raise NstyleError(f"{key}: {what}")
+        else:
+            with one_line_errors():
+                if key in verbatim:
+                    settings[key] = escaped(value)
+                else:
+                    settings[key] = OmegaConf.from_dotlist([argument])[key]
+    with one_line_errors():
+        config = cast(T, OmegaConf.to_object(OmegaConf.merge(schema, settings)))
+    for key, (low, high) in ranges.items():
+        if getattr(config, key) is not None:
+            check_number(key, getattr(config, key), low, high)
+    return words, config
+
+
+def files(config: DictConfig, key: str) -> list[str | None]:
+    """Returns the files that a setting of `PATH_KEYS` names: none, one, or a list of them."""
+    value = config[key]
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def deciding(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings that decide the result, as plain containers: records by their names."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    for kind in KINDS:
+        chosen = record(config, kind)
+        values[kind.group] = {"name": chosen.name, **asdict(chosen)}
+    return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
+
+
+def identifying(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings that tell results apart, those aside that the inputs' hashes tell.
+
+    `threads` is one of them, as it decides the last bits of a result. `batch` is none: they depend
+    on the runs that happen to be optimised together, which no setting tells; results record how
+    many.
+    """
+    values = {key: value for key, value in deciding(config).items() if key not in NAME_KEYS}
+    start = config.init if config.init in INITS else "file"
+    return values | {"init": start, "threads": config.threads}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes names of files that are not UTF-8 too; libyaml, which OmegaConf may use, does not."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        """Returns a text, in quotes where OmegaConf would read a number."""
+        with suppress(ValueError):
+            float(value)
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style="'")
+        return self.represent_str(value)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
+    """Returns settings as YAML."""
+    values = OmegaConf.to_container(OmegaConf.create(cast(dict[str, Any], config)))
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(text: str) -> DictConfig:
+    """Returns the settings that `to_yaml` wrote."""
+    return OmegaConf.create(cast(dict[str, Any], yaml.safe_load(text)))

@@ -1,0 +1,153 @@
+"""Config groups, and the records that their YAML files name, of this package or of a user's own."""
+
+import functools
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from nstyle.config.errors import one_line_errors
+from nstyle.config.schema import Config, NoiseConfig, PyramidConfig
+from nstyle.errors import NstyleError
+from nstyle.losses import ContentLoss, Smoothing, StyleLoss
+from nstyle.networks import Pooling
+from nstyle.records import Record, tried
+from nstyle.scores import SCORES, Score
+from nstyle.solvers import Solver
+
+K = TypeVar("K", bound=Record)
+
+
+#: The score that `vgg_score` adds.
+VGG_SCORE = "style_gram_vgg16"
+
+
+#: Kinds of records, each chosen by the setting of its group: a YAML file with its class.
+KINDS: tuple[type[Record], ...] = (Solver, Pooling, ContentLoss, StyleLoss, Smoothing)
+
+
+def config_dir() -> Path:
+    """Returns the folder of YAML files: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def group_options(group: str, own_configs: Path | None = None) -> list[str]:
+    """Returns the names that a config group offers: the stems of its YAML files."""
+    folders = [config_dir(), *([own_configs] if own_configs else [])]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def group_names() -> list[str]:
+    """Returns the config groups of this package, without Hydra's own."""
+    folders = (path.name for path in config_dir().iterdir() if path.is_dir())
+    return sorted(name for name in folders if name != "hydra")
+
+
+def known_keys() -> list[str]:
+    """Returns the names of all settings, with the options of all groups."""
+    schemas: dict[str, list[type]] = {
+        "": [Config],
+        "noise.": [NoiseConfig],
+        "pyramid.": [PyramidConfig],
+    }
+    keys = [
+        prefix + name
+        for prefix, group in schemas.items()
+        for schema in group
+        for name in schema.__annotations__
+        if not (prefix and name == "name")  # it is the group's: solver=adam
+    ]
+    options = {
+        f"{kind.group}.{name}"
+        for kind in KINDS
+        for found in _group_files(kind.group).values()
+        for name in found
+    }
+    return [*keys, *sorted(key for key in options if not key.endswith(("._target_", ".defaults")))]
+
+
+def record(config: DictConfig, kind: type[K]) -> K:
+    """Returns the record of a kind that the settings choose, such as their `StyleLoss`.
+
+    Its class is imported only if a YAML file of the group names it, of this package or of the
+    user's own folder: what came with a picture, a run or a request names none.
+
+    Raises:
+      NstyleError: an option is unknown or out of its range, or the class is not of the kind.
+    """
+    with one_line_errors():
+        chosen = OmegaConf.to_container(config[kind.group], resolve=True)
+    return _made(kind, kind.group, cast(dict[str, Any], chosen))
+
+
+def scores(config: DictConfig) -> dict[str, Score]:
+    """Returns the scores that a run is to have, by name.
+
+    Raises:
+      NstyleError: see `record`.
+    """
+    if not config.scores:
+        return {}
+    with one_line_errors():
+        chosen = cast(dict[str, Any], OmegaConf.to_container(config.score, resolve=True))
+    found = {name: _made(Score, f"score.{name}", options) for name, options in chosen.items()}
+    for own in found.values():
+        tried(own, Score)
+    return found | ({VGG_SCORE: SCORES[VGG_SCORE]} if config.vgg_score else {})
+
+
+def _made(kind: type[K], key: str, options: dict[str, Any]) -> K:
+    """Returns a record from its `_target_` and options; errors begin with `key`."""
+    target = options.pop("_target_", None)
+    if target not in _targets(kind.group):
+        raise NstyleError(f"{key}: no file of configs/{kind.group} has _target_: {target}")
+    try:
+        found = pkgutil.resolve_name(str(target))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise NstyleError(f"{key}: _target_ {target} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise NstyleError(f"{key}: _target_ {target} is not a {kind.__name__}")
+    return found.of(options, key)
+
+
+def use_folder(folder: Path | None) -> None:
+    """Adds a folder of the user's own for the rest of the process.
+
+    Its YAML files add to the groups, and its modules are found by their `_target_`.
+    """
+    _Own.folder = folder
+    if folder is not None and str(folder.absolute()) not in sys.path:
+        sys.path.insert(0, str(folder.absolute()))
+
+
+class _Own:
+    """The folder of `use_folder`."""
+
+    folder: Path | None = None
+
+
+def _group_files(group: str) -> dict[str, dict[str, Any]]:
+    """Returns the contents of the YAML files of a group, by the name of the option."""
+    folders = [config_dir(), *([_Own.folder] if _Own.folder else [])]
+    return {
+        path.stem: _yaml(path, path.stat().st_mtime_ns)
+        for folder in folders
+        for path in sorted((folder / group).glob("*.yaml"))
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _yaml(path: Path, changed: int) -> dict[str, Any]:
+    with one_line_errors():
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+
+
+def _targets(group: str) -> set[str]:
+    """Returns the classes that the YAML files of a group name, alone or by the names of several."""
+    contents = _group_files(group).values()
+    named = [own for found in contents for own in (found, *found.values()) if isinstance(own, dict)]
+    return {str(own["_target_"]) for own in named if "_target_" in own}
