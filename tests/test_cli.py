@@ -272,7 +272,7 @@ def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
 def test_a_run_loads_no_library_before_it_needs_it():
     """Libraries of scores, reports, files and downloads would delay the first step."""
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, nstyle.cli, nstyle.sweep; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, nstyle.cli, nstyle.runs.sweep; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,

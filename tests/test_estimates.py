@@ -9,8 +9,8 @@ import numpy as np
 
 from nstyle.networks import extent, kernel_shape, layer_names, width
 from nstyle.objective import LossWeights, Problem, Structure, Targets
+from nstyle.objective.memory import CPU_PIXELS, automatic, batch_size, member_bytes, shared_bytes
 from nstyle.objective.problems import objective
-from nstyle.runs.memory import CPU_PIXELS, automatic, batch_size, member_bytes, shared_bytes
 from nstyle.solvers import LBFGS, SGD, Adam
 from nstyle.solvers.compiled import Many, compiled
 

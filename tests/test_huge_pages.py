@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from nstyle import huge_pages
+from nstyle.process import huge_pages
 huge_pages._MODES = Path(sys.argv[1])
 huge_pages.start_over_with_them("nstyle")
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[2:])

@@ -669,7 +669,7 @@ def test_a_killed_server_leaves_no_run(tmp_path, pictures):
     """The run ends as if it had been asked to, and its work is kept."""
     program = f"""
 import asyncio, os, pathlib, signal
-from nstyle.serve_jobs import start_nstyle
+from nstyle.web.jobs import start_nstyle
 async def main():
     given = ["content={pictures}/content.png", "style={pictures}/style.png", "steps=100000"]
     small = ["size=32", "pyramid.levels=1", "tolerance=0", "scores=false", "out=a.png"]

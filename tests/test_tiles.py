@@ -36,8 +36,10 @@ from nstyle.networks import POOLINGS, Average, Maximum, layer_names, turned
 from nstyle.objective import (
     LossWeights,
     Structure,
+    blocks,
     content_targets,
     evaluate,
+    memory,
     style_targets,
     tiles,
 )
@@ -221,7 +223,7 @@ def test_a_change_of_reduction_does_not_compile_again(params, random):
         )
         image, problem = problem_of(structure, params["vgg16"], (16, 16), random)
         tiles.value_and_grad(structure, image, problem, 16)
-        compiled.add((tiles._forward_tile._cache_size(), tiles._backward_tile._cache_size()))
+        compiled.add((blocks.forward_tile._cache_size(), blocks.backward_tile._cache_size()))
     assert len(compiled) == 1
 
 
@@ -260,9 +262,9 @@ def test_too_small_a_tile_is_refused(params, random):
 def test_estimate_counts_maps():
     """Of `Structure()`: 12 + 120 + 17 bytes a pixel, and 32 of the content target."""
     sizes = [(2048, 2048), (4096, 4096)]
-    small, large = (tiles.estimate(Structure(), size, 64) for size in sizes)
+    small, large = (memory.estimate(Structure(), size, 64) for size in sizes)
     band = 4 * 64 * (32 + 14 + 2 * 2) * 1024  # at most: 48 rows of the second block
-    assert 0 <= large - small - tiles.HEADROOM * 181 * 3 * 2048**2 <= band
+    assert 0 <= large - small - memory.HEADROOM * 181 * 3 * 2048**2 <= band
 
 
 @pytest.mark.slow
@@ -278,7 +280,8 @@ def test_estimate_is_near_the_measured_peak(tile):
     program = f"""
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-from nstyle import huge_pages, tiles
+from nstyle.objective import memory, tiles
+from nstyle.process import huge_pages
 from nstyle.networks import weights
 from nstyle.objective import LossWeights, Problem, Structure, Targets
 huge_pages.keep_for_tiles()
@@ -291,7 +294,7 @@ weights = LossWeights({{"conv2_2": 1.0}}, {{"conv1_1": 1.0, "conv2_1": 1.0}}, 1.
 tiles.value_and_grad(structure, image, Problem(params, Targets(content, style), weights), {tile})
 status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
 peak = 1024 * int(status["VmHWM"].removesuffix("kB"))
-print(peak, tiles.estimate(structure, image.shape, {tile}))
+print(peak, memory.estimate(structure, image.shape, {tile}))
 """
     command, environment = [sys.executable, "-c", program], os.environ | huge_pages.ENVIRONMENT
     output = subprocess.run(
@@ -303,25 +306,25 @@ print(peak, tiles.estimate(structure, image.shape, {tile}))
 
 def test_tile_for_keeps_to_the_budget():
     structure, shape = Structure(), (3000, 4000)
-    sizes = {tile: tiles.estimate(structure, shape, tile) for tile in tiles.TILES}
+    sizes = {tile: memory.estimate(structure, shape, tile) for tile in memory.TILES}
     assert sorted(sizes.values(), reverse=True) == list(sizes.values())
-    assert tiles.tile_for(structure, shape, 2**40) == max(tiles.TILES)
+    assert memory.tile_for(structure, shape, 2**40) == max(memory.TILES)
     for tile, size in sizes.items():
-        assert tiles.tile_for(structure, shape, size) == tile
+        assert memory.tile_for(structure, shape, size) == tile
 
 
 def test_no_tile_fits():
     """The size that the line names fits indeed, and a slightly larger one does not."""
     structure, budget = Structure(), 2**30
     with pytest.raises(NstyleError, match="4000 x 3000 pixels take .* at most") as refused:
-        tiles.tile_for(structure, (3000, 4000), budget)
+        memory.tile_for(structure, (3000, 4000), budget)
     width, height = map(int, re.search(r"at most (\d+) x (\d+) fit", str(refused.value)).groups())
     assert abs(width / height - 4 / 3) < 0.01
-    assert tiles.tile_for(structure, (height, width), budget) == min(tiles.TILES)
+    assert memory.tile_for(structure, (height, width), budget) == min(memory.TILES)
     with pytest.raises(NstyleError, match=f"at most {width} x {height} fit"):
-        tiles.tile_for(structure, (height + 3, width + 4), budget)
+        memory.tile_for(structure, (height + 3, width + 4), budget)
     with pytest.raises(NstyleError, match="no size fits"):
-        tiles.tile_for(structure, (3000, 4000), 2**20)
+        memory.tile_for(structure, (3000, 4000), 2**20)
 
 
 @pytest.mark.parametrize(

@@ -244,10 +244,10 @@ def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
 DEVICES = """
 import sys
 import jax
-from nstyle import transfer
 from nstyle.cli import main
+from nstyle.objective import stages
 
-plain = transfer.minimize_together
+plain = stages.minimize_together
 
 def spread(*arguments):
     for steps in plain(*arguments):
@@ -255,7 +255,7 @@ def spread(*arguments):
         assert {shard.data.shape[0] for shard in shards} == {2}
         yield steps
 
-transfer.minimize_together = spread
+stages.minimize_together = spread
 assert len(jax.devices()) == 3
 main()
 """

@@ -119,10 +119,11 @@ def test_several_devices_make_the_step_of_one():
     program = """
 import jax, numpy as np
 from nstyle.config import compose_training
-from nstyle.feedforward import Architecture
-from nstyle.job import loss_weights, network_of, structure_of
-from nstyle.training import *
-from nstyle.transfer import style_target
+from nstyle.feedforward.network import Architecture
+from nstyle.feedforward.training import *
+from nstyle.objective import style_target
+from nstyle.runs.inputs import network_of
+from nstyle.runs.planning import loss_weights, structure_of
 _, losses = compose_training(["style_layers=[conv1_1]", "content_layers=[conv2_1]"])
 network = network_of(losses)
 structure = structure_of(losses, network.pixels)

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nstyle.networks import NETWORKS, turned, weights
-from nstyle.objective import LossWeights, Problem, Structure, Targets, tiles
+from nstyle.objective import LossWeights, Problem, Structure, Targets, memory, tiles
 from nstyle.objective.problems import equal_weights, objective
 from nstyle.process import huge_pages
 
@@ -79,7 +79,7 @@ def main() -> None:
     pages = {"large": huge_pages.ENVIRONMENT} | ({"small": {}} if options.small_pages else {})
     for size in options.sizes:
         shape = (size, size)
-        tile = options.tile or tiles.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
+        tile = options.tile or memory.tile_for(STRUCTURE, shape, int(options.budget * 2**30))
         kinds = ["tiled"]
         whole_bytes = NETWORKS[STRUCTURE.network].evaluation_bytes * size**2
         if size <= options.whole_to and whole_bytes <= machine_bytes():
@@ -93,7 +93,7 @@ def main() -> None:
             if kind not in whole_kinds:
                 row["tile"] = tile
             if kind == "tiled":
-                row["estimated_gib"] = round(tiles.estimate(STRUCTURE, shape, tile) / 2**30, 2)
+                row["estimated_gib"] = round(memory.estimate(STRUCTURE, shape, tile) / 2**30, 2)
             rows.append(row)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     common.write(options.json, {"rows": rows})

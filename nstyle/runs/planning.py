@@ -21,9 +21,11 @@ from nstyle.networks import (
     layer_names,
 )
 from nstyle.objective import LossWeights, Structure
+from nstyle.objective.memory import bytes_beside, evaluation_bytes
 from nstyle.objective.problems import check_size
 from nstyle.objective.regions import Guide, Labels
 from nstyle.records import Record, tried
+from nstyle.runs.fitting import TILED_COST, check_memory, fitting_solver, fitting_tile
 from nstyle.runs.inputs import (
     Given,
     Network,
@@ -38,14 +40,6 @@ from nstyle.runs.inputs import (
     read_styles,
     recoloured,
     texture_shape,
-)
-from nstyle.runs.memory import (
-    TILED_COST,
-    bytes_beside,
-    check_memory,
-    evaluation_bytes,
-    fitting_solver,
-    fitting_tile,
 )
 from nstyle.solvers import Solver
 

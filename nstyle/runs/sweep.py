@@ -46,10 +46,10 @@ from nstyle.config import (
 )
 from nstyle.errors import NstyleError
 from nstyle.images.pairs import Pair, pairs_of
+from nstyle.objective.memory import automatic
 from nstyle.objective.problems import draws_afresh
 from nstyle.process.progress import Place, counting, watched
 from nstyle.runs import store, stored
-from nstyle.runs.memory import automatic
 from nstyle.runs.planning import Kind, Plan, kind_of, plan
 from nstyle.runs.session import Task, done, folder_of, limit_threads
 
