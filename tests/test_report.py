@@ -11,6 +11,7 @@ import pytest
 from report_store import LAYERS, by_pair, make_run, make_sweep, write_result
 
 from nstyle import images, report
+from nstyle.report import sweep_page
 from nstyle.report import statistics
 from nstyle.runs import store
 
@@ -216,7 +217,7 @@ def test_shares_of_the_loss_are_means_over_pairs(pairs, sweep):
         }
         assert shares[0][when] == pytest.approx(expected, rel=1e-3)
         assert sum(shares[0][when].values()) == pytest.approx(1, abs=1e-3)
-    (alone,) = {*report._shares_of({"loss": 2.0, "style": 2.0, "style/conv1_1": 1e-3}, None)}
+    (alone,) = {*sweep_page._shares_of({"loss": 2.0, "style": 2.0, "style/conv1_1": 1e-3}, None)}
     assert alone == "style"  # a run without a photograph
     old = data_of(sweep / "index.html")["shares"]  # without weights
     assert set(old[0]["end"]) == {"content", "style", "tv"}
