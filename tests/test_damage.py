@@ -26,8 +26,7 @@ from nstyle.errors import NstyleError
 from nstyle.feedforward import apply, data, models, train
 from nstyle.feedforward.network import Architecture, parameter_shapes
 from nstyle.feedforward.training import State, initial_state
-from nstyle.runs import session, store, stored
-from nstyle.scores import SCORES
+from nstyle.runs import finished, session, store, stored
 from nstyle.web import serve
 from nstyle.web.jobs import Job, Settings, Stage
 
@@ -131,7 +130,7 @@ def small(pictures):
 def perform(small, folder, **given):
     """Makes a run with scores that cost nothing."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(session, "score", lambda *_: dict.fromkeys(SCORES, 0.5))
+        patched.setattr(finished, "score", lambda *given: dict.fromkeys(given[-1], 0.5))
         return session.perform(compose(**small, runs_dir=str(folder), **given))
 
 
@@ -218,7 +217,7 @@ def test_scores_that_came_later_are_added(small, whole, tmp_path, monkeypatch, c
     (path,) = tmp_path.glob("runs/*/scores.json")
     assert perform(small, tmp_path / "runs", vgg_score=True).reused
     assert stored.read_json(path, "scores")["scores"]["style_gram_vgg16"]
-    monkeypatch.setattr(session, "code_version", lambda *_: "later")
+    monkeypatch.setattr(finished, "code_version", lambda *_: "later")
     assert perform(small, tmp_path / "runs").reused
     assert stored.read_json(path, "scores")["code"] == ["later"]
     assert "note" not in capsys.readouterr().err
@@ -228,7 +227,7 @@ def sweep(nstyle_here, small, *arguments):
     """Makes a sweep of three seeds: (status, out, err)."""
     told = [f"{key}={json.dumps(value).replace(' ', '')}" for key, value in small.items()]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(session, "score", lambda *_: dict.fromkeys(SCORES, 0.5))
+        patched.setattr(finished, "score", lambda *given: dict.fromkeys(given[-1], 0.5))
         return nstyle_here("-m", *told, *arguments)
 
 

@@ -13,7 +13,7 @@ from conftest import command
 
 from nstyle.process.command import run_command
 from nstyle.process.interrupts import asked, check, handled, let_wait, uninterrupted
-from nstyle.runs import session
+from nstyle.runs import recording, session
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SMALL = ("size=32", "steps=3", "pyramid.levels=1", "tolerance=0")
@@ -116,14 +116,20 @@ def test_what_a_library_makes_of_a_signal_is_an_interrupt(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("moment", "done"), [("plan", 0), ("build", 0), ("row", 0), ("_write_scores", 1)]
+    ("module", "moment", "done"),
+    [
+        (session, "plan", 0),
+        (recording, "build", 0),
+        (recording, "row", 0),
+        (session, "write_scores", 1),
+    ],
 )
 def test_a_sweep_ends_wherever_a_signal_comes_and_goes_on(
-    nstyle_here, given, tmp_path, monkeypatch, moment, done
+    nstyle_here, given, tmp_path, monkeypatch, module, moment, done
 ):
     settings = ["-m", *given, *SMALL, "seed=0,1"]
     with monkeypatch.context() as patched:
-        patched.setattr(session, moment, swallowing(getattr(session, moment)))
+        patched.setattr(module, moment, swallowing(getattr(module, moment)))
         status, _, err = nstyle_here(*settings)
     told = f"nstyle: interrupted; {done} of 2 runs done; the same command goes on"
     assert (status, err.splitlines()[-1]) == (130, told)

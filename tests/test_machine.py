@@ -13,7 +13,7 @@ from conftest import command
 from nstyle import errors
 from nstyle.errors import NstyleError
 from nstyle.process import machine
-from nstyle.runs import session
+from nstyle.runs import recording, resources
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_memory_is_no_more_than_the_shell_lets_be_mapped(monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")])
 def test_an_allocation_that_fails_is_of_one_run(nstyle_here, given, tmp_path, monkeypatch, error):
-    build = session.build
+    build = recording.build
     failing = [True]
 
     def short(planned):
@@ -52,7 +52,7 @@ def test_an_allocation_that_fails_is_of_one_run(nstyle_here, given, tmp_path, mo
             raise error
         return build(planned)
 
-    monkeypatch.setattr(session, "build", short)
+    monkeypatch.setattr(recording, "build", short)
     small = ("size=32", "steps=1", "pyramid.levels=1", "scores=false")
     status, _, err = nstyle_here("-m", *given, *small, "seed=0,1")
     assert status == 2
@@ -115,5 +115,5 @@ def test_devices_that_are_not_here_are_one_line(given, tmp_path, monkeypatch):
 
 def test_linear_algebra_has_one_thread():
     """Several wait for each other beside another busy process."""
-    session.limit_threads(None)
+    resources.limit_threads(None)
     assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {1}

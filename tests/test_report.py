@@ -11,8 +11,7 @@ import pytest
 from report_store import LAYERS, by_pair, make_run, make_sweep, write_result
 
 from nstyle import images, report
-from nstyle.report import sweep_page
-from nstyle.report import statistics
+from nstyle.report import statistics, sweep_page
 from nstyle.runs import store
 
 PARAMETERS = {"pooling": ["avg", "max"], "style_weight": ["1e4", "1e5"], "seed": ["0", "1", "2"]}

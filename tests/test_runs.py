@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from nstyle.config import compose, identifying
 from nstyle.errors import NstyleError
 from nstyle.runs import store, stored
+from nstyle.runs.finished import folder_of
 from nstyle.runs.planning import plan
-from nstyle.runs.session import folder_of
 from nstyle.solvers import LBFGS, Adam, Stopping, blank_state, minimize
 
 

@@ -149,16 +149,16 @@ def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here
 
 def test_failed_runs_are_told_and_the_others_made(nstyle_here, given, tmp_path, monkeypatch):
     from nstyle.errors import NstyleError
-    from nstyle.runs import session
+    from nstyle.runs import recording
 
-    whole = session.build
+    whole = recording.build
 
     def failing(planned):
         if planned.structure.pooling == "avg":
             raise NstyleError("no luck")
         return whole(planned)
 
-    monkeypatch.setattr(session, "build", failing)
+    monkeypatch.setattr(recording, "build", failing)
     status, _, err = nstyle_here("-m", *given, *SMALL, "pooling=avg,max")
     assert status == 2
     assert err.splitlines()[-1] == "nstyle: 1 of 2 runs failed, first: no luck"

@@ -14,7 +14,7 @@ from conftest import replaced
 from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.runs import session, sweep
+from nstyle.runs import recording, sweep
 from nstyle.runs.job import build, picture_of, run, run_together
 from nstyle.runs.planning import kind_of, plan
 from nstyle.runs.trace import row
@@ -179,7 +179,7 @@ def test_a_sweep_in_batches(nstyle_here, given, tmp_path):
 
 def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path, monkeypatch):
     """One cannot be built, one cannot be saved; the others are made."""
-    whole, save = session.build, images.save
+    whole, save = recording.build, images.save
 
     def build_some(planned):
         if planned.detail[1] == 1:  # the seed
@@ -191,7 +191,7 @@ def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path
             raise NstyleError("no space")
         save(path, image, metadata)
 
-    monkeypatch.setattr(session, "build", build_some)
+    monkeypatch.setattr(recording, "build", build_some)
     monkeypatch.setattr(images, "save", save_some)
     folders = {}
     plain = sweep.batches
@@ -213,7 +213,7 @@ def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
     settings = ["-m", *given, *replaced(SWEEP, "steps=5"), "seed=0,1,2", "batch=3"]
     assert nstyle_here(*settings)[0] == 0
     (tmp_path / "runs").rename(tmp_path / "whole")
-    add = session._Record.add
+    add = recording.Recorder.add
     pressed = []
 
     def interrupted(record, moment):
@@ -223,7 +223,7 @@ def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(session._Record, "add", interrupted)
+        patched.setattr(recording.Recorder, "add", interrupted)
         status, _, err = nstyle_here(*settings)
     assert (status, err.splitlines()[-1]) == (
         130,

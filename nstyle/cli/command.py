@@ -174,7 +174,8 @@ def _task(composed: "DictConfig") -> Any:
     os.chdir(hydra_config.runtime.cwd)  # a worker may be elsewhere
 
     from nstyle.config import use_folder
-    from nstyle.runs.session import Task, perform_together
+    from nstyle.runs.recording import Task
+    from nstyle.runs.session import perform_together
     from nstyle.runs.sweep import command_line, own_configs, task_of
 
     around = OmegaConf.create({"hydra": hydra_config})

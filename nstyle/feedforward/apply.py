@@ -26,7 +26,7 @@ from nstyle.files import user_path, write_atomic
 from nstyle.images.sources import SUFFIXES, folder, natural
 from nstyle.process.command import run_command
 from nstyle.process.progress import LONG, watched
-from nstyle.runs.session import keep_compiled
+from nstyle.runs.resources import keep_compiled
 
 HELP = """\
 nstyle-apply: pictures painted, or made larger, by a network of nstyle-train

@@ -53,7 +53,7 @@ from nstyle.process.progress import RunProgress
 from nstyle.runs import store, stored
 from nstyle.runs.inputs import Picture, network_of, style_size
 from nstyle.runs.planning import loss_weights, structure_of
-from nstyle.runs.session import keep_compiled, limit_threads
+from nstyle.runs.resources import keep_compiled, limit_threads
 from nstyle.runs.tensorboard import Board
 from nstyle.scores import fidelity
 

@@ -50,8 +50,10 @@ from nstyle.objective.memory import automatic
 from nstyle.objective.problems import draws_afresh
 from nstyle.process.progress import Place, counting, watched
 from nstyle.runs import store, stored
+from nstyle.runs.finished import done, folder_of
 from nstyle.runs.planning import Kind, Plan, kind_of, plan
-from nstyle.runs.session import Task, done, folder_of, limit_threads
+from nstyle.runs.recording import Task
+from nstyle.runs.resources import limit_threads
 
 
 class Member(NamedTuple):

@@ -14,7 +14,7 @@ from nstyle.errors import NstyleError
 from nstyle.feedforward import models
 from nstyle.files import user_path
 from nstyle.process.command import run_command
-from nstyle.runs.session import keep_compiled
+from nstyle.runs.resources import keep_compiled
 
 HELP = """\
 nstyle-serve: a page to try style transfer in a browser
