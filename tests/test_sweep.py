@@ -59,7 +59,7 @@ def test_a_config_group_chooses_the_sweeper(nstyle_here, chosen, sweeper):
         status, out, err = nstyle_here(*chosen, "--cfg", "hydra")
         assert (status, err) == (0, "")
         found = yaml.safe_load(out)["hydra"]["sweeper"]
-        assert found["_target_"] == f"hydra_plugins.nstyle.{sweeper}"
+        assert found["_target_"] == f"hydra_plugins._nstyle.{sweeper}"
     known = Plugins.instance().class_name_to_class
     assert all(name == f"{own.__module__}.{own.__name__}" for name, own in known.items())
 

@@ -138,7 +138,7 @@ class TrainConfig:
 class SweeperConfig:
     """See `sweep.StoreSweeper`."""
 
-    _target_: str = "hydra_plugins.nstyle.StoreSweeper"
+    _target_: str = "hydra_plugins._nstyle.StoreSweeper"
     params: dict[str, str] | None = None
 
 

@@ -20,6 +20,7 @@ _PACKAGE = Path(__file__).parents[1]
 ASIDE = frozenset(
     {
         "cli",  # what a user sees and types
+        "plugins",
         "process",  # how the system is used
         "report",
         "web",

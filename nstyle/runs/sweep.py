@@ -291,13 +291,14 @@ def register() -> None:
 
     The other one, `store`, is what `configs/config.yaml` chooses.
     """
+    import hydra_plugins._nstyle as own
+
     plugins, configs = Plugins.instance(), ConfigStore.instance()
-    for sweeper in (StoreSweeper, CheckedSearch):
-        sweeper.__module__ = "hydra_plugins.nstyle"  # Hydra before 1.4 takes no other names
+    for sweeper in (own.StoreSweeper, own.CheckedSearch):
         plugins.register(sweeper)
     if "optuna.yaml" in configs.list("hydra/sweeper"):
         options = configs.load("hydra/sweeper/optuna.yaml").node
-        options._target_ = "hydra_plugins.nstyle.CheckedSearch"
+        options._target_ = "hydra_plugins._nstyle.CheckedSearch"
         # From Hydra 1.4 on a name that is taken is given away on request alone.
         known = inspect.signature(configs.store).parameters
         request: dict[str, Any] = {"replace": True} if "replace" in known else {}
