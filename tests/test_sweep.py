@@ -71,9 +71,15 @@ def test_other_programs_with_hydra_do_not_load_ours():
 
 
 def test_python_composes_again_and_again():
-    """Hydra finds its plugins when it is first needed, and keeps them."""
-    again = "from nstyle.config import compose; compose(); compose(recipe='gatys2016', seed=1)"
-    assert subprocess.run([sys.executable, "-c", again], check=False).returncode == 0
+    """Hydra keeps its plugins, and a program its own schema."""
+    lines = [
+        "from hydra.core.config_store import ConfigStore",
+        "from nstyle.config import compose",
+        "ConfigStore.instance().store('schema', {'own': 1})",
+        "compose(), compose(recipe='gatys2016', seed=1)",
+        "assert ConfigStore.instance().load('schema.yaml').node == {'own': 1}",
+    ]
+    assert subprocess.run([sys.executable, "-c", "; ".join(lines)], check=False).returncode == 0
 
 
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):

@@ -244,8 +244,8 @@ INITS = ("content", "style", "noise", "mixture")
 def register() -> None:
     """Puts the schemas where the YAML files find them."""
     store = ConfigStore.instance()
-    if "schema.yaml" in store.list(""):  # a name is taken once
+    if "nstyle_schema.yaml" in store.list(""):  # a name is taken once
         return
-    store.store(name="schema", node=Config)
+    store.store(name="nstyle_schema", node=Config)
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="hydra/sweeper", name="store", node=SweeperConfig)
