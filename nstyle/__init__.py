@@ -1,35 +1,20 @@
 """nstyle: optimisation-based neural style transfer for research, in JAX.
 
-`stylize` is the short way. The pieces, each a module of pure functions or plain data:
+`stylize` is the short way. The rooms, from the ground up; each imports from those above it alone:
 
-    layers      names, order and geometry of the networks' convolutions
-    losses      content, style (Gram) and total-variation losses
-    networks    features, preprocessing, mean-activation rescaling
-    rescaling   filters rescaled to a mean activation of 1
-    weights     pretrained weights: sources, checks, conversion
-    scores      distances by what is not optimised
-    guidance    regions from label pictures
-    objective   the total loss from static structure and traced numbers
-    tiles       the total loss and its gradient by tiles, for large pictures
-    balance     what a term is divided by, so that weights mean the same for every pair
-    solvers     L-BFGS, Adam, gradient descent, and the loop with its safeguard, for one or many
-    estimates   how much memory runs take
-    transfer    targets, noise, the optimisation of pictures at one size after another
-    feedforward a network that paints in one pass (feedforward_tiles: large pictures)
-    training    its training step (data: the pictures; train: the command)
-    models      trained networks on disk, their export (apply: the command)
-    images      reading and writing pictures
-    config      settings: schema, composition, checks
-    job         from settings to a result
-    code        a hash of what the code does, for the identity of runs
-    stored      files that are read again, known by their hashes
-    runs        the run store: a folder for each run, checkpoints
-    session     one run, from its config to its folder
-    sweep       sweeps, planned as a whole
-    statistics  what the scores of a sweep say of a parameter
-    report      the page and the table of a sweep
-    serve       a page to try it in a browser (serve_site: the application; serve_jobs: its runs)
-    pages       what pages share
+    errors, arrays, records   the one exception, names of arrays, what losses and others are made of
+    files, process            files and caches; signals, memory and progress of a process
+    images                    pictures: files, sizes, colours, sets of pairs
+    losses                    content, style, total variation, smoothing
+    networks                  architectures, poolings, features, weights
+    solvers                   L-BFGS, first order, and the loop with its safeguard, for one or many
+    scores                    distances by what is not optimised
+    objective                 structure, problem, terms; whole or by tiles; one size after another
+    config                    settings: schema, composition, checks
+    runs                      from settings to plans and pictures; store, sessions, sweeps
+    report, web               the page of a sweep; the page to try it in a browser
+    feedforward               networks that paint in one pass
+    cli                       the command line
 """
 
 from importlib.metadata import version
@@ -44,8 +29,8 @@ __version__ = version("nstyle")
 __all__ = ["NstyleError", "Stylized", "__version__", "stylize"]
 
 _HOMES = {
-    "stylize": "nstyle.runs.job",
-    "Stylized": "nstyle.runs.job",
+    "stylize": "nstyle.runs.stylized",
+    "Stylized": "nstyle.runs.stylized",
     "NstyleError": "nstyle.errors",
 }
 

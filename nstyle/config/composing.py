@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import hydra
@@ -13,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from nstyle.config.checks import check, check_files, check_threads
 from nstyle.config.errors import one_line_errors
-from nstyle.config.groups import KINDS, config_dir, record
+from nstyle.config.groups import KINDS, Given, config_dir, record
 from nstyle.config.overrides import check_overrides, escaped, literal, read
 from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, TrainConfig, register
-from nstyle.errors import NstyleError, nearest
+from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
-from nstyle.records import check_number
+from nstyle.records import Record, check_number
 
 T = TypeVar("T")
 
@@ -32,18 +33,35 @@ def compose(**settings: Any) -> DictConfig:
 
     Args:
       **settings: as on the command line; `None` for no value. `"solver.history_size": 20` sets a
-        value inside a group.
+        value inside a group. A pooling, loss, smoothing or solver may be an object:
+        `style_loss=MyLoss()`.
 
     Raises:
       NstyleError: an unknown name, or a value out of its range.
     """
-    return _checked(read(f"{key}={literal(value)}" for key, value in settings.items()))
+    objects = {key: own for key, own in settings.items() if isinstance(own, Record)}
+    plain = {key: value for key, value in settings.items() if key not in objects}
+    return _checked(read(f"{key}={literal(value)}" for key, value in plain.items()), objects)
 
 
-def _checked(overrides: list[str]) -> DictConfig:
-    """Returns the checked settings of a run with these overrides, in Hydra's grammar."""
+def _checked(
+    overrides: list[str], objects: Mapping[str, Record] = MappingProxyType({})
+) -> DictConfig:
+    """Returns the checked settings of a run.
+
+    Args:
+      overrides: in Hydra's grammar.
+      objects: records in the place of what a config group names.
+
+    Raises:
+      NstyleError: an unknown name, or a value out of its range.
+    """
     check_overrides(overrides)
     config = _composed("config", overrides)
+    config._set_flag("allow_objects", True if objects else None)
+    for key, own in objects.items():
+        check_choice("setting that takes an object", key, [kind.group for kind in KINDS])
+        config[key] = Given(own)
     check(config)
     return config
 
@@ -200,8 +218,12 @@ _Dumper.add_representer(str, _Dumper.text)
 
 
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
-    """Returns settings as YAML."""
-    values = OmegaConf.to_container(OmegaConf.create(cast(dict[str, Any], config)))
+    """Returns settings as YAML; objects are told by their names and options."""
+    given = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
+    values = cast(dict[str, Any], OmegaConf.to_container(given))
+    for key, own in values.items():
+        if isinstance(own, Given):
+            values[key] = {"name": own.record.name, **asdict(own.record)}
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

@@ -70,6 +70,13 @@ def known_keys() -> list[str]:
     return [*keys, *sorted(key for key in options if not key.endswith(("._target_", ".defaults")))]
 
 
+class Given:
+    """Holds a record in settings; as itself, OmegaConf would make settings of its fields."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+
 def record(config: DictConfig, kind: type[K]) -> K:
     """Returns the record of a kind that the settings choose, such as their `StyleLoss`.
 
@@ -79,8 +86,12 @@ def record(config: DictConfig, kind: type[K]) -> K:
     Raises:
       NstyleError: an option is unknown or out of its range, or the class is not of the kind.
     """
+    given = config[kind.group]
+    if isinstance(given, Given):
+        tried(given.record, kind)
+        return cast(K, given.record)
     with one_line_errors():
-        chosen = OmegaConf.to_container(config[kind.group], resolve=True)
+        chosen = OmegaConf.to_container(given, resolve=True)
     return _made(kind, kind.group, cast(dict[str, Any], chosen))
 
 

@@ -138,14 +138,14 @@ def polynomial_mmd(found: Moments, target: Moments, offset: float = 1.0) -> Scal
     return products + 2.0 * offset * mean_squares(found.mean, target.mean)
 
 
-def gaussian_mmd(points: Points, target: Points, bandwidth: float = 1.0) -> Scalar:
+def gaussian_mmd(points: Points, target: Float[Array, "m c"], bandwidth: float = 1.0) -> Scalar:
     """Returns the squared MMD of two samples with a Gaussian kernel; see `MMD`."""
     centre = jnp.mean(target, axis=0)  # distances do not depend on it, their rounding does
     points, target = points - centre, target - centre
     # The mean squared distance of two independent draws is twice the mean squared deviation.
     variance = bandwidth * 2.0 * jnp.mean(jnp.sum(jnp.square(target), axis=1)) + VARIANCE_FLOOR
 
-    def mean_kernel(first: Points, second: Points) -> Scalar:
+    def mean_kernel(first: Points, second: Float[Array, "m c"]) -> Scalar:
         return jnp.mean(jnp.exp(-squared_distances(first, second) / (2.0 * variance)))
 
     return (
