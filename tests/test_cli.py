@@ -266,13 +266,17 @@ def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
     process = command(*given, "pooling=mean", folder=tmp_path)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, max, l2)"]
+    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, l2, max)"]
 
 
 def test_a_run_loads_no_library_before_it_needs_it():
     """Libraries of scores, reports, files and downloads would delay the first step."""
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, nstyle.cli, nstyle.runs.sweep; print(*sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys, nstyle.runs.session, nstyle.runs.sweep; print(*sys.modules)",
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -12,9 +12,11 @@ from scipy.special import softmax
 from nstyle.config import compose, deciding, identifying
 from nstyle.errors import NstyleError
 from nstyle.losses import NoSmoothing, Swag, softmax_smoothing
+from nstyle.networks import NETWORKS
 from nstyle.objective import LossWeights, Structure, evaluate, features_of
 from nstyle.objective.problems import prepare
 from nstyle.runs import planning
+from nstyle.runs.job import build, run
 
 SMALL = ["size=48", "pyramid.levels=1", "steps=3"]
 
@@ -72,7 +74,7 @@ def test_the_recipe_sets_layers_and_weights_and_says_who_judges(planned):
     plan = planned(recipe="alexnet")
     assert plan.structure.layers == ("conv3", "conv1", "conv2", "conv4", "conv5")
     np.testing.assert_allclose([*plan.weights.style.values()], 2.0)
-    assert ["AlexNet, which this run optimises" in note for note in plan.notes] == [True]
+    assert ["alexnet, which this run optimises" in note for note in plan.notes] == [True]
     assert planned(recipe="alexnet", scores=False).notes == planned().notes == ()
 
 
@@ -139,3 +141,21 @@ def test_a_finished_run_is_judged_by_vgg_when_that_is_asked(nstyle_here, given, 
     assert "style_gram_vgg16" not in json.loads(path.read_text())["scores"]
     assert nstyle_here(*run, "vgg_score=true")[0] == 0
     assert json.loads(path.read_text())["scores"]["style_gram_vgg16"] > 0
+
+
+def test_a_network_is_one_architecture(planned, monkeypatch):
+    """VGG-11 (Simonyan and Zisserman 2014, column A): one convolution, or two, in a block."""
+    vgg16 = NETWORKS["vgg16"]
+    short = {"conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"}
+    kept = tuple(layer for layer in vgg16.convolutions if layer.name not in short)
+    monkeypatch.setitem(NETWORKS, "vgg11", vgg16._replace(convolutions=kept))
+    own = {"network": "vgg11", "weights": "random", "content_layers": ["conv3_2"]}
+    whole, tiled = (planned(**own, **more) for more in ({}, {"tile": 16}))
+    losses = []
+    for plan in (whole, tiled):
+        job = build(plan)
+        losses.append(next(run(job)).value)
+    assert whole.memory > 0 and whole.operations > 0
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    with pytest.raises(NstyleError, match="vgg11 has no layer 'conv1_2'"):
+        planned(**own, style_layers=["conv1_2"])

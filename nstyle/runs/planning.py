@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from nstyle.config import (
     check,
     record,
+    scores,
 )
 from nstyle.errors import NstyleError
 from nstyle.images import colour
@@ -315,10 +316,15 @@ def _notes(config: DictConfig, pixels: str) -> Iterator[str]:
 
 
 def _judge_notes(config: DictConfig) -> Iterator[str]:
-    if config.network == "alexnet" and config.scores:
+    """Says where the network that a run optimises judges the result too.
+
+    A judge of many layers is meant: VGG-16's one score, which is asked for, is no surprise.
+    """
+    own = [name for name, score in scores(config).items() if score.judge == config.network]
+    if len(own) > 1:
         yield (
-            "lpips_content, style_gram and style_frechet are of AlexNet, which this run optimises:"
-            " they flatter it; vgg_score=true adds what VGG-16 says"
+            f"{', '.join(own)} are of {config.network}, which this run optimises: they flatter it;"
+            " vgg_score=true adds what VGG-16 says"
         )
 
 

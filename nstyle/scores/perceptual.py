@@ -22,6 +22,7 @@ class LPIPS(Score):
     label = "LPIPS to content"
     meaning = "LPIPS distance to the content picture by AlexNet; lower is closer"
     against = "content"
+    judge = "alexnet"
 
     def __call__(self, image: Picture, other: Picture) -> float:
         """Returns the distance."""

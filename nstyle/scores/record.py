@@ -22,11 +22,17 @@ class Score(Record):
       meaning: a line that says what it is, and which direction is better.
       against: whether it compares with the photograph, `content`, or with the painting, `style`.
       higher_is_better: the direction.
+      judge: the network that it sees by, a key of `networks.NETWORKS`; None by none.
     """
 
     group = "score"
     against: ClassVar[Literal["content", "style"]] = "style"
     higher_is_better: ClassVar[bool] = False
+
+    @property
+    def judge(self) -> str | None:
+        """See the class."""
+        return None
 
     @property
     def label(self) -> str:

@@ -23,6 +23,11 @@ class GramDistance(Score):
     network: str = choice("alexnet", JUDGES)
 
     @property
+    def judge(self) -> str:
+        """See `Score`."""
+        return self.network
+
+    @property
     def label(self) -> str:
         """See `Score`."""
         return "Gram distance to style" + ("" if self.network == "alexnet" else " (VGG-16)")
@@ -43,6 +48,7 @@ class FrechetDistance(Score):
     """See `frechet_distance`."""
 
     name = "style_frechet"
+    judge = "alexnet"
     label = "Fréchet distance to style"
     meaning = "Fréchet distance of AlexNet's features to the style's; lower is closer"
 
