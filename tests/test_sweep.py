@@ -138,7 +138,7 @@ def test_a_run_is_the_same_alone_and_in_a_sweep(nstyle_here, given, tmp_path):
 
 def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here, given, tmp_path):
     for wrong, word in (
-        (["pooling=avg,mean"], "run 2 of 2 (mean)"),
+        (["padding=zeros,mean"], "run 2 of 2 (mean)"),
         (["style_layers=[conv1_1],[conv_2]"], "conv_2"),
         (["size=32,8"], "too few"),
         (["threads=1,2"], "threads"),

@@ -14,7 +14,7 @@ from conftest import replaced
 from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
-from nstyle.runs import recording, sweep
+from nstyle.runs import recording, sweep, sweepers
 from nstyle.runs.job import build, picture_of, run, run_together
 from nstyle.runs.planning import kind_of, plan
 from nstyle.runs.trace import row
@@ -290,7 +290,7 @@ def planned(nstyle_here, given, monkeypatch):
         seen.extend([member.config.seed for member in members] for members in together)
         return []
 
-    monkeypatch.setattr(sweep.StoreSweeper, "_launch", launch)
+    monkeypatch.setattr(sweepers.StoreSweeper, "_launch", launch)
 
     def arranged(*settings):
         seen.clear()
@@ -318,7 +318,7 @@ def test_batches_are_of_one_kind_and_about_one_length(planned):
 
 
 def test_as_many_as_fit_on_a_gpu_unless_told(planned, monkeypatch):
-    monkeypatch.setattr(sweep.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(sweepers.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(sweep, "automatic", lambda *_: 2)
     assert planned("seed=0,1,2") == [[0, 1], [2]]
     assert planned("seed=0,1,2", "batch=3") == [[0, 1, 2]]

@@ -125,7 +125,7 @@ def _hydra(arguments: list[str]) -> None:
             use_folder,
         )
         from nstyle.files import path_exists
-        from nstyle.runs import sweep
+        from nstyle.runs import sweepers
 
     parser = LineParser("nstyle", add_help=False)
     mode = parser.add_mutually_exclusive_group()
@@ -148,7 +148,7 @@ def _hydra(arguments: list[str]) -> None:
     if options.multirun and any(setting.startswith("out=") for setting in settings):
         raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
     register()
-    sweep.register()
+    sweepers.register()
     sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", **VERSION_BASE)
@@ -176,7 +176,8 @@ def _task(composed: "DictConfig") -> Any:
     from nstyle.config import use_folder
     from nstyle.runs.recording import Task
     from nstyle.runs.session import perform_together
-    from nstyle.runs.sweep import command_line, own_configs, task_of
+    from nstyle.runs.sweep import task_of
+    from nstyle.runs.sweepers import command_line, own_configs
 
     around = OmegaConf.create({"hydra": hydra_config})
     use_folder(own_configs(around))

@@ -136,7 +136,7 @@ class TrainConfig:
 
 @dataclass
 class SweeperConfig:
-    """See `sweep.StoreSweeper`."""
+    """See `runs.sweepers.StoreSweeper`."""
 
     _target_: str = "hydra_plugins._nstyle.StoreSweeper"
     params: dict[str, str] | None = None

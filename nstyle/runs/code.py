@@ -28,6 +28,7 @@ ASIDE = frozenset(
         "feedforward",  # networks that paint in one pass
         "images/pairs",  # which runs there are
         "runs/sweep",
+        "runs/sweepers",
         "runs/tensorboard",
     }
 )

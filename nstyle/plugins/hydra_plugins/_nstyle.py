@@ -1,15 +1,15 @@
 """The sweepers of nstyle under names that Hydra accepts: before 1.4 it takes them from here alone.
 
 Hydra imports a module of this namespace by itself, in every program, unless its name begins with an
-underscore. This one loads JAX, so `nstyle.runs.sweep.register` registers it where it is needed.
+underscore. This one loads JAX, so `nstyle.runs.sweepers.register` registers it where it is needed.
 """
 
-from nstyle.runs import sweep
+from nstyle.runs import sweepers
 
 
-class StoreSweeper(sweep.StoreSweeper):
-    """See `nstyle.runs.sweep.StoreSweeper`."""
+class StoreSweeper(sweepers.StoreSweeper):
+    """See `nstyle.runs.sweepers.StoreSweeper`."""
 
 
-class CheckedSearch(sweep.CheckedSearch):
-    """See `nstyle.runs.sweep.CheckedSearch`."""
+class CheckedSearch(sweepers.CheckedSearch):
+    """See `nstyle.runs.sweepers.CheckedSearch`."""
