@@ -200,7 +200,7 @@ def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path
         folders.update({member.config.seed: member.folder for member in members})
         return plain(members, size)
 
-    monkeypatch.setattr(sweep, "batches", batches)
+    monkeypatch.setattr(sweepers, "batches", batches)
     status, _, err = nstyle_here("-m", *given, *SWEEP, "seed=0,1,2,3", "batch=4")
     assert status == 2
     assert err.splitlines()[-1] == "nstyle: 2 of 4 runs failed, first: no luck"
@@ -319,7 +319,7 @@ def test_batches_are_of_one_kind_and_about_one_length(planned):
 
 def test_as_many_as_fit_on_a_gpu_unless_told(planned, monkeypatch):
     monkeypatch.setattr(sweepers.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(sweep, "automatic", lambda *_: 2)
+    monkeypatch.setattr(sweepers, "automatic", lambda *_: 2)
     assert planned("seed=0,1,2") == [[0, 1], [2]]
     assert planned("seed=0,1,2", "batch=3") == [[0, 1, 2]]
     assert planned("seed=0,1,2", "batch=1") == [[0], [1], [2]]
