@@ -71,7 +71,8 @@ def test_turned_kernels_change_no_gradient(network, layer, random):
     """Of the picture and of the weights, which are those of XLA's own transposed convolution."""
     params = jax.tree.map(jnp.asarray, dict(weights.load("lpips", network).params))
     image = jnp.asarray(random.random((41, 38, 3)), jnp.float32)
-    options = {"network": network, "pooling": "avg", "pixels": "torchvision", "layers": (layer,)}
+    options = {"network": network, "pooling": networks.Average(), "pixels": "torchvision"}
+    options |= {"layers": (layer,)}
 
     def features(params, image):
         return networks.network_features(params, image, **options)[layer]

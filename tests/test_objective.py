@@ -106,7 +106,6 @@ def test_equal_structures_are_one_objective():
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"pooling": "mean"}, "pooling: unknown value 'mean'"),
         ({"network": "vgg17"}, "did you mean 'vgg1[69]'"),
         ({"style_layers": ("conv1_1", "block1_conv1")}, "named twice"),
         ({"style_layers": (), "content_layers": ()}, "nothing to optimise"),

@@ -33,7 +33,7 @@ from nstyle.feedforward.training import (
     spread,
     stacked_styles,
 )
-from nstyle.networks import network_features
+from nstyle.networks import Maximum, network_features
 from nstyle.objective import Problem, Targets, evaluate
 from nstyle.objective.problems import content_target, style_target
 from nstyle.runs import store, stored
@@ -335,7 +335,8 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vg
     arrays = load_file(train.train(*compose_training([*arguments, f"out={begun}"])))
     assert np.abs(arrays["last.kernel"]).max() > 0, "it was zero before the first step"
     batch = next(data.batches(data.pictures_of(str(folder)), 32, 2, seed=0)) / np.float32(255)
-    options = {"network": "vgg16", "pooling": "max", "layers": ("conv2_2",), "pixels": vgg16.pixels}
+    options = {"network": "vgg16", "pooling": Maximum(), "layers": ("conv2_2",)}
+    options |= {"pixels": vgg16.pixels}
     seen = jax.jit(lambda image: network_features(vgg16.params, image, **options)["conv2_2"])
     cubic = enlarged(reduced(batch, 4), 4)
     losses = [np.square(seen(x) - seen(y)).mean() for x, y in zip(cubic, batch, strict=True)]

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nstyle import __version__, images
-from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, files, to_yaml
+from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, deciding, files, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.feedforward import data, models
 from nstyle.feedforward.network import LEAST_SIDE, Architecture, paint, single_style
@@ -293,7 +293,7 @@ def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
 
 
 def _loss_settings(losses: DictConfig) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(losses, resolve=True)
+    values = deciding(losses)
     return {key: values[key] for key in LOSS_KEYS}
 
 
