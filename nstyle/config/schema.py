@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 @dataclass
 class NoiseConfig:
-    """See `transfer.Noise`."""
+    """See `objective.Noise`."""
 
     distribution: str = MISSING
     low: float = MISSING
@@ -21,7 +21,7 @@ class NoiseConfig:
 
 @dataclass
 class PyramidConfig:
-    """See `transfer.coarse_to_fine`."""
+    """See `objective.coarse_to_fine`."""
 
     levels: int = MISSING
     factor: float = MISSING

@@ -204,7 +204,7 @@ def network_features(
 
     Args:
       params: weights of at least the layers up to the deepest one.
-      image: at least as high and wide as `layers.minimum_size` of the deepest layer.
+      image: at least as high and wide as `networks.minimum_size` of the deepest layer.
       network: a key of `NETWORKS`.
       pooling: how maps become smaller.
       layers: canonical layer names.
@@ -213,7 +213,7 @@ def network_features(
       padding: a key of `PADDINGS`.
 
     Returns:
-      Arrays of shape (*`layers.extent`, channels), none negative, of the dtype of the precision.
+      Arrays of shape (*`networks.extent`, channels), none negative, of the dtype of the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
     module = Extractor(network, pooling, layers, precision, padding)

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
 
     Attributes:
       params: layer name -> `kernel` (edge, edge, in, out) and `bias` (out,), float32.
-      network: a key of `layers.NETWORKS`.
+      network: a key of `networks.NETWORKS`.
       pixels: the pixel family that they expect, `torchvision` or `caffe`.
       source: a name of `NAMES`, or the file's path.
       sha256: of the file; of the arrays where they were drawn.
@@ -97,7 +97,7 @@ def load(
 
     Args:
       source: a name of `NAMES`, or the path of a `.h5`, `.safetensors` or `.pth` file.
-      network: a key of `layers.NETWORKS`.
+      network: a key of `networks.NETWORKS`.
       pixels: the pixel family, where the file does not decide it or decides wrongly.
       seed: of `random`.
 
@@ -131,7 +131,7 @@ def drawn(network: str, pixels: str, seed: int) -> Weights:
     layer; this is a single draw.
 
     Args:
-      network: a key of `layers.NETWORKS`.
+      network: a key of `networks.NETWORKS`.
       pixels: the pixel family that the network is given.
       seed: the same weights for the same seed.
     """

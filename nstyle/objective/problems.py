@@ -123,7 +123,7 @@ def objective(structure: Structure) -> Objective:
 
 @functools.lru_cache(maxsize=64)
 def tiled_objective(structure: Structure, tile: int) -> Outside:
-    """Returns the same objective evaluated by tiles; see `tiles.value_and_grad`."""
+    """Returns the same objective evaluated by tiles; see `objective.value_and_grad`."""
 
     def value_and_grad(image: Image, problem: Problem) -> Any:
         return tiles.value_and_grad(structure, image, problem, tile)

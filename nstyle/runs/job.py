@@ -30,7 +30,7 @@ class Job(NamedTuple):
       stages: a problem for each size, from the coarsest to that of the result.
       initial: the first picture, of the coarsest size, in [0, `structure.value_range`].
       solver: the solver.
-      detail: see `transfer.Run`.
+      detail: see `stages.Run`.
       photograph: whose chrominance the written pictures get, float32 (height, width, 3) in [0, 1];
         None leaves them as they were optimised.
     """
@@ -206,7 +206,7 @@ def _content_weights(
 
 
 def run(job: Job, resume: State | None = None) -> Iterator[Step]:
-    """Runs a job, from its start or from where it stood; see `transfer.coarse_to_fine`."""
+    """Runs a job, from its start or from where it stood; see `objective.coarse_to_fine`."""
     return alone(run_together([job], [resume]))
 
 
@@ -215,7 +215,7 @@ def run_together(
 ) -> Iterator[tuple[Step | NstyleError, ...]]:
     """Runs jobs of one kind together, spread over this process's devices.
 
-    See `transfer.coarse_to_fine`.
+    See `objective.coarse_to_fine`.
 
     Args:
       jobs: of runs whose `kind_of` is the same.

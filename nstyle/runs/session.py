@@ -36,7 +36,7 @@ class Performed(NamedTuple):
       folder: its folder; the picture is `result.png` in it.
       stop: why it ended, a key of `solvers.STOPS`.
       steps: how many steps it made.
-      best: the row of the trace with the lowest loss; see `job.row`.
+      best: the row of the trace with the lowest loss; see `trace.row`.
       reused: whether it was there already.
     """
 
@@ -74,7 +74,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
     """Does what `perform` does for several runs, those that are not there yet optimised together.
 
     Args:
-      tasks: runs whose `job.kind_of` is the same, none of them by tiles.
+      tasks: runs whose `planning.kind_of` is the same, none of them by tiles.
 
     Returns:
       What was done for each; or what was wrong with it, which does not disturb the others.

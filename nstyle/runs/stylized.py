@@ -78,7 +78,7 @@ def stylize(
             raise NstyleError(f"{name}: files or arrays are needed, not {kinds}")
     for name in OUTPUT_KEYS:
         if name in settings:
-            raise NstyleError(f"{name}: stylize writes no files; see nstyle.session.perform")
+            raise NstyleError(f"{name}: stylize writes no files; see nstyle.runs.session.perform")
     planned = plan(compose(**settings), pictures)
     for note in planned.notes:
         warnings.warn(note, stacklevel=2)

@@ -24,11 +24,12 @@ from nstyle.config import (
     one_line_errors,
     quote,
     read,
+    scores,
     shell,
     told,
     values_of,
 )
-from nstyle.errors import NstyleError
+from nstyle.errors import NstyleError, check_choice
 from nstyle.images.pairs import Pair, pairs_of
 from nstyle.objective.memory import automatic
 from nstyle.objective.problems import draws_afresh
@@ -247,6 +248,8 @@ class CheckedSearch(Sweeper):
             )
         if not config.scores:
             raise NstyleError("scores: false, but a search goes by the scores in objectives")
+        for objective in objectives:
+            check_choice("objectives", objective, scores(config))
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
