@@ -15,6 +15,7 @@ from scipy import linalg, ndimage
 from nstyle import images, scores
 from nstyle.errors import NstyleError
 from nstyle.networks import Maximum, network_features
+from nstyle.scores import judges
 
 HIGHER_IS_CLOSER = {"ssim_content"}
 BY_ALEXNET = {"lpips_content", "style_gram", "style_frechet"}
@@ -93,7 +94,7 @@ def test_fidelity_is_that_of_the_definitions(random):
 
 
 def test_identical_pictures(pair):
-    found = scores.score(pair[0], pair[0], pair[0], by_vgg=True)
+    found = scores.score(pair[0], pair[0], pair[0])
     assert found.keys() == scores.SCORES.keys()
     assert found.pop("ssim_content") == 1
     assert found == pytest.approx(dict.fromkeys(found, 0), abs=1e-12)
@@ -107,7 +108,7 @@ def test_farther_is_farther(pair, random, degrade):
         "noise": [picture + amount * noise for amount in (0.02, 0.1, 0.4)],
         "blur": [ndimage.gaussian_filter(picture, (s, s, 0)) for s in (0.5, 1.5, 4)],
     }[degrade]
-    found = [scores.score(image, picture, picture, by_vgg=True) for image in degraded]
+    found = [scores.score(image, picture, picture) for image in degraded]
     for key in scores.SCORES:
         values = [row[key] for row in found]
         assert values == sorted(values, reverse=key in HIGHER_IS_CLOSER), key
@@ -215,21 +216,21 @@ def test_squared_frechet_of_commuting_covariances(random):
 
 def test_no_features_at_all_are_at_distance_one(pair, monkeypatch):
     """Of a picture whose features are all zero, |A| is |G - A| and the energy is the distance."""
-    features = scores._features
+    features = judges._features
     black = np.zeros_like(pair[0])
     monkeypatch.setattr(
-        scores,
+        judges,
         "_features",
         lambda network, params, x: jax.tree.map(
             lambda layer: x.any() * layer, features(network, params, x)
         ),
     )
-    scores._layer_moments.cache_clear()
+    judges._layer_moments.cache_clear()
     try:
         assert scores.gram_distance(black, pair[1]) == pytest.approx(1, rel=1e-6)
         assert scores.frechet_distance(black, pair[1]) == pytest.approx(1, rel=1e-6)
     finally:
-        scores._layer_moments.cache_clear()
+        judges._layer_moments.cache_clear()
 
 
 @given(tiny_pictures, tiny_pictures)
@@ -307,23 +308,19 @@ def test_without_content_or_style(pair):
 )
 def test_pictures_too_small(random, shape, none):
     first, second = random.random((2, *shape, 3))
-    found = scores.score(first, second, second, by_vgg=True)
+    found = scores.score(first, second, second)
     assert {key for key, value in found.items() if value is None} == none
     assert np.isfinite([value for value in found.values() if value is not None]).all()
 
 
 def test_a_style_too_small_is_none_for_what_looks_at_it(pair, random):
     found = scores.score(pair[0], pair[1], random.random((30, 96, 3)))
-    assert {key for key, value in found.items() if value is None} == {
-        "style_gram",
-        "style_frechet",
-        "style_gram_vgg16",
-    }
+    assert {key for key, value in found.items() if value is None} == {"style_gram", "style_frechet"}
 
 
 def test_networks_judges_no_picture_that_takes_too_much_memory(pair, monkeypatch):
-    monkeypatch.setattr(scores, "VGG_MOST_PIXELS", 96 * 64 - 1)
-    assert scores.score(*pair, pair[1], by_vgg=True)["style_gram_vgg16"] is None
+    monkeypatch.setattr(judges, "VGG_MOST_PIXELS", 96 * 64 - 1)
+    assert scores.score(*pair, pair[1])["style_gram_vgg16"] is None
 
 
 def test_gram_distance_of_vgg_by_its_own_features(pair, vgg16):
@@ -376,16 +373,17 @@ def test_values_outside_are_clipped(pair):
 def test_a_style_costs_once_and_a_shape_compiles_once(pair, random, monkeypatch, caplog):
     content, style = random.random((50, 44, 3)), random.random((44, 50, 3))
     results = random.random((3, 50, 44, 3))
-    shapes, features = [], scores._features
+    by_alexnet = {name: own for name, own in scores.SCORES.items() if own.judge != "vgg16"}
+    shapes, features = [], judges._features
     monkeypatch.setattr(
-        scores, "_features", lambda *given: shapes.append(given[2].shape) or features(*given)
+        judges, "_features", lambda *given: shapes.append(given[2].shape) or features(*given)
     )
     with jax.log_compiles():
-        scores.score(results[0], content, style)
+        scores.score(results[0], content, style, by_alexnet)
         assert "Compiling" in caplog.text
         caplog.clear()
         for result in results[1:]:
-            scores.score(result, content, style)
+            scores.score(result, content, style, by_alexnet)
     assert "Compiling" not in caplog.text
     assert shapes.count(style.shape) == 1
     assert shapes.count(content.shape) == len(results)

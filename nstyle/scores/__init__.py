@@ -61,7 +61,10 @@ def described(scores: Mapping[str, Score]) -> dict[str, Description]:
 
 
 def score(
-    image: Picture, content: Picture | None, style: Picture | None, scores: Mapping[str, Score]
+    image: Picture,
+    content: Picture | None,
+    style: Picture | None,
+    scores: Mapping[str, Score] = SCORES,
 ) -> dict[str, float | None]:
     """Returns the scores of a picture, by name.
 
@@ -69,7 +72,7 @@ def score(
       image: the result.
       content: the photograph; None leaves the scores against it None.
       style: the painting, of any size; None leaves the scores against it None.
-      scores: by name.
+      scores: by name; by default all of this package, VGG-16's too, which takes the most time.
 
     Raises:
       NstyleError: a picture is of another type or shape, or has values that are not finite.
