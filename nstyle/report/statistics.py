@@ -205,13 +205,7 @@ def trade_off(
     for level in levels:
         if level == baseline or not {baseline, level} <= set(curves.columns.levels[1]):
             continue
-        gaps = {
-            key: curve_gap(*(block.xs(one, axis=1, level=1)[[x, y]] for one in (baseline, level)))
-            for key, block in curves.groupby(level=[_ONE_BLOCK, *index], observed=True)
-        }
-        found = pd.DataFrame(
-            {"gap": gaps.values()}, pd.MultiIndex.from_tuples(gaps, names=[_ONE_BLOCK, *index])
-        ).dropna()
+        found = _gaps(curves, (baseline, level), [x, y], index)
         if found.empty:
             continue
         units = _by_pair(found)
@@ -225,6 +219,20 @@ def trade_off(
         )
     found = pd.DataFrame(rows)
     return found.assign(p_holm=holm(found["p"].to_numpy(float))) if rows else found
+
+
+def _gaps(
+    curves: pd.DataFrame, levels: tuple[Any, Any], scores: list[str], index: list[str]
+) -> pd.DataFrame:
+    """Returns the gap between the curves of two levels in each block where they share a range."""
+    gaps = {
+        key: curve_gap(*(block.xs(one, axis=1, level=1)[scores] for one in levels))
+        for key, block in curves.groupby(level=[_ONE_BLOCK, *index], observed=True)
+    }
+    names = [_ONE_BLOCK, *index]
+    return pd.DataFrame(
+        {"gap": gaps.values()}, pd.MultiIndex.from_tuples(gaps, names=names)
+    ).dropna()
 
 
 def mean_curves(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from omegaconf import DictConfig
 
 from nstyle.config import (
@@ -207,11 +208,7 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     asked = record(config, Solver)
     tried(asked, Solver)
     check_memory(config, shape, bytes_beside(asked, shape))
-    for name, found in (("content", [] if content is None else [content]), ("style", styles)):
-        for picture in found:
-            check_memory(config, picture.shape, 0)
-            if getattr(structure, f"{name}_layers"):
-                check_size(structure, name, picture.shape)
+    _check_pictures(config, structure, [] if content is None else [content], styles)
     guide = read_guide(config, pictures, shape, len(styles))
     content_map = read_content_map(config, pictures)
     regions = (None,) * max(1, len(styles)) if guide is None else guide.regions
@@ -248,6 +245,20 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
             *_history_notes(config, asked, solver),
         ),
     )
+
+
+def _check_pictures(
+    config: DictConfig,
+    structure: Structure,
+    contents: Sequence[np.ndarray],
+    styles: Sequence[np.ndarray],
+) -> None:
+    """Refuses pictures that are too large for the memory, or too small for the layers."""
+    for name, found in (("content", contents), ("style", styles)):
+        for picture in found:
+            check_memory(config, picture.shape, 0)
+            if getattr(structure, f"{name}_layers"):
+                check_size(structure, name, picture.shape)
 
 
 def kind_of(planned: Plan) -> Kind:
