@@ -10,9 +10,9 @@ import pytest
 import threadpoolctl
 from conftest import command
 
-from nstyle import errors
 from nstyle.errors import NstyleError
 from nstyle.process import machine
+from nstyle.process.command import lasting_output
 from nstyle.runs import recording, resources
 
 
@@ -91,7 +91,7 @@ def test_work_goes_on_when_output_fails(error, message, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stdout", Broken(error, file))
 
         def work():
-            with errors.lasting_output():
+            with lasting_output():
                 for i in range(3):
                     print(i)
                     done.append(i)
