@@ -45,9 +45,9 @@ def test_a_run_by_tiles_goes_on_where_it_stopped(small):
 
 def test_memory_decides_on_tiles(small, monkeypatch):
     """With little memory allowed large pictures go by tiles, small ones never."""
-    from nstyle.runs import job
+    from nstyle.runs import inputs
 
-    monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
+    monkeypatch.setattr(inputs, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     large = small | {"steps": 1, "solver.history_size": 4}
     tiles = {
         memory: plan(compose(**large, memory=memory)).sizes[-1].tile
@@ -61,9 +61,9 @@ def test_memory_decides_on_tiles(small, monkeypatch):
 
 def test_memory_decides_on_the_history(small, monkeypatch):
     """The longest one with which the estimate is within the budget, 5 pairs at least."""
-    from nstyle.runs import job
+    from nstyle.runs import inputs
 
-    monkeypatch.setattr(job, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
+    monkeypatch.setattr(inputs, "_pictures", lambda *_: [np.full((1500, 2000, 3), 0.5, np.float32)])
     for memory, tile in (("2.5GiB", None), ("2.75GiB", None), ("3.25GiB", None), ("2.75GiB", 128)):
         planned = plan(compose(**small, memory=memory, tile=tile))
         pairs, per_pair = planned.solver.history_size, 24 * 1500 * 2000

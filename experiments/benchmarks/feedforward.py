@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import skimage.data
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from nstyle import images
 from nstyle.config import compose
+from nstyle.config.groups import known_keys
 from nstyle.feedforward import models
 from nstyle.feedforward.apply import painted_picture
 from nstyle.feedforward.network import single_style
@@ -35,6 +36,20 @@ from nstyle.solvers import Stopping
 
 #: Passes that are timed.
 PASSES = 9
+
+
+def composed_again(settings: dict[str, Any]) -> DictConfig:
+    """Returns the settings of a training's losses, of whose groups its card tells the names."""
+    known = known_keys()
+    chosen = {key: own for key, own in settings.items() if isinstance(own, dict)}
+    plain = {key: value for key, value in settings.items() if key not in chosen}
+    options = {
+        f"{key}.{name}": value
+        for key, own in chosen.items()
+        for name, value in own.items()
+        if f"{key}.{name}" in known
+    }
+    return compose(**plain, **{key: own["name"] for key, own in chosen.items()}, **options)
 
 
 def main() -> None:
@@ -49,7 +64,7 @@ def main() -> None:
     model = models.read(options.model)
     trained = model.card["training"]["size"]
     settings = model.card["losses"]
-    config: Any = OmegaConf.merge(compose(recipe=settings["recipe"]), settings)
+    config = composed_again(settings)
     network = network_of(config)
     structure = structure_of(config, network.pixels)
     weights = loss_weights(config, structure)
