@@ -143,8 +143,8 @@ def _hydra(arguments: list[str]) -> None:
         raise NstyleError(f"--config-dir: there is no folder {str(options.config_dir)!r}")
     use_folder(options.config_dir)
     flags = [argument for argument in arguments if argument not in options.settings]
-    settings = read([*unknown, *options.settings], options.config_dir)
-    check_overrides(settings, options.config_dir)
+    settings = read([*unknown, *options.settings])
+    check_overrides(settings)
     if options.multirun and any(setting.startswith("out=") for setting in settings):
         raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
     register()

@@ -53,10 +53,11 @@ def check(config: DictConfig) -> None:
         parse_memory(values["memory"])
     if values["tile"] is not None:
         check_number("tile", values["tile"], 2, math.inf)
+    known = {**SCORES, **scores(config)}
     for objective in values["objectives"]:
         if objective == VGG_SCORE and not values["vgg_score"]:
             raise NstyleError(f"objectives: {objective} is made with vgg_score=true")
-        check_choice("objectives", objective, {**SCORES, **scores(config)})
+        check_choice("objectives", objective, known)
     check_number("seed", values["seed"], 0, 2**32 - 1)
     check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
     if values["weights_seed"] and values["weights"] != RANDOM:

@@ -186,9 +186,13 @@ def deciding(config: DictConfig) -> dict[str, Any]:
     """Returns the settings that decide the result, as plain containers: records by their names."""
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     for kind in KINDS:
-        chosen = record(config, kind)
-        values[kind.group] = {"name": chosen.name, **asdict(chosen)}
+        values[kind.group] = _named(record(config, kind))
     return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
+
+
+def _named(chosen: Record) -> dict[str, Any]:
+    """Returns a record as plain containers have it: its name and its options."""
+    return {"name": chosen.name, **asdict(chosen)}
 
 
 def identifying(config: DictConfig) -> dict[str, Any]:
@@ -223,7 +227,7 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
     values = cast(dict[str, Any], OmegaConf.to_container(given))
     for key, own in values.items():
         if isinstance(own, Given):
-            values[key] = {"name": own.record.name, **asdict(own.record)}
+            values[key] = _named(own.record)
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

@@ -35,10 +35,9 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def group_options(group: str, own_configs: Path | None = None) -> list[str]:
+def group_options(group: str) -> list[str]:
     """Returns the names that a config group offers: the stems of its YAML files."""
-    folders = [config_dir(), *([own_configs] if own_configs else [])]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    return sorted({path.stem for path in _paths(group)})
 
 
 def group_names() -> list[str]:
@@ -49,18 +48,8 @@ def group_names() -> list[str]:
 
 def known_keys() -> list[str]:
     """Returns the names of all settings, with the options of all groups."""
-    schemas: dict[str, list[type]] = {
-        "": [Config],
-        "noise.": [NoiseConfig],
-        "pyramid.": [PyramidConfig],
-    }
-    keys = [
-        prefix + name
-        for prefix, group in schemas.items()
-        for schema in group
-        for name in schema.__annotations__
-        if not (prefix and name == "name")  # it is the group's: solver=adam
-    ]
+    schemas = {"": Config, "noise.": NoiseConfig, "pyramid.": PyramidConfig}
+    keys = [prefix + name for prefix, own in schemas.items() for name in own.__annotations__]
     options = {
         f"{kind.group}.{name}"
         for kind in KINDS
@@ -143,12 +132,13 @@ class _Own:
 
 def _group_files(group: str) -> dict[str, dict[str, Any]]:
     """Returns the contents of the YAML files of a group, by the name of the option."""
+    return {path.stem: _yaml(path, path.stat().st_mtime_ns) for path in _paths(group)}
+
+
+def _paths(group: str) -> list[Path]:
+    """Returns the YAML files of a group, those of the user's own folder last."""
     folders = [config_dir(), *([_Own.folder] if _Own.folder else [])]
-    return {
-        path.stem: _yaml(path, path.stat().st_mtime_ns)
-        for folder in folders
-        for path in sorted((folder / group).glob("*.yaml"))
-    }
+    return [path for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
 
 
 @functools.lru_cache(maxsize=256)

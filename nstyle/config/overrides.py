@@ -83,7 +83,7 @@ def shell(words: Iterable[str]) -> str:
     return " ".join(map(word, words))
 
 
-def read(arguments: Iterable[str], own_configs: Path | None = None) -> list[str]:
+def read(arguments: Iterable[str]) -> list[str]:
     """Returns the settings of a command as overrides in Hydra's grammar.
 
     Names of files may have any characters. A value is a name where that file is there, or where
@@ -92,7 +92,6 @@ def read(arguments: Iterable[str], own_configs: Path | None = None) -> list[str]
 
     Args:
       arguments: `name=value`.
-      own_configs: a folder of the user's own, whose YAML files add to the groups.
 
     Raises:
       NstyleError: an argument is something else, gives no value, or gives another one again.
@@ -109,7 +108,7 @@ def read(arguments: Iterable[str], own_configs: Path | None = None) -> list[str]
             raise NstyleError(f"{name}: given twice, {found[name]} and {argument}; give one")
         if override.value() == "":
             raise NstyleError(f"{name}: no value given (null, where there may be none)")
-        found[name] = _spelt_out(override, own_configs)
+        found[name] = _spelt_out(override)
     return list(found.values())
 
 
@@ -131,11 +130,11 @@ def _named(key: str, value: str) -> str:
     return parts if _parsed(f"x={parts}") else quote(value)
 
 
-def _spelt_out(override: Override, own_configs: Path | None) -> str:
+def _spelt_out(override: Override) -> str:
     """Returns an override without what Hydra has no list or no options for."""
     key, value = override.key_or_group, override.value()
     if isinstance(value, Glob):
-        names = _matching(key, value, own_configs)
+        names = _matching(key, value)
         if not names:
             raise NstyleError(f"{key}: there is nothing for {override.get_value_string()}")
         return f"{key}={','.join(map(quote, names))}"
@@ -149,14 +148,14 @@ def _spelt_out(override: Override, own_configs: Path | None) -> str:
     return f"{key}={','.join(lists)}"
 
 
-def _matching(key: str, glob: Glob, own_configs: Path | None) -> list[str]:
+def _matching(key: str, glob: Glob) -> list[str]:
     """Returns the options of a group, or the pictures, that a pattern stands for."""
     included, excluded = (
         [getattr(pattern, "text", pattern) for pattern in patterns]  # of a `QuotedString`
         for patterns in (glob.include, glob.exclude)
     )
     if key in group_names():
-        return Glob(included, excluded).filter(group_options(key, own_configs))
+        return Glob(included, excluded).filter(group_options(key))
     if key not in PATH_KEYS:
         raise NstyleError(f"{key}: glob is for pictures and for {', '.join(group_names())}")
 
@@ -218,12 +217,11 @@ def _override(argument: str) -> Override:
     )
 
 
-def check_overrides(overrides: Iterable[str], own_configs: Path | None = None) -> None:
+def check_overrides(overrides: Iterable[str]) -> None:
     """Refuses unknown names, unknown options of groups, and what is not Hydra's to say here.
 
     Args:
       overrides: from `read`.
-      own_configs: a folder of the user's own, whose YAML files add to the groups.
 
     Raises:
       NstyleError: with the nearest known name.
@@ -241,7 +239,7 @@ def check_overrides(overrides: Iterable[str], own_configs: Path | None = None) -
             choices = [_override(f"{key}={value}").value() for value in values_of(override)]
             for choice in choices:
                 for name in choice if isinstance(choice, list) else [choice]:
-                    check_choice(key, str(name), group_options(key, own_configs))
+                    check_choice(key, str(name), group_options(key))
             if key == "experiment" and len(choices) > 1:
                 raise NstyleError(
                     f"experiment: one experiment at a time, not {override.input_line!r}"

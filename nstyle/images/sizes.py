@@ -4,9 +4,7 @@ import math
 import re
 
 import numpy as np
-from PIL import (
-    Image,
-)
+from PIL import Image
 
 from nstyle.errors import NstyleError, check_choice
 

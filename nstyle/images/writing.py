@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import (
-    ExifTags,
-    Image,
-    ImageColor,
-    ImageDraw,
-    ImageFont,
-    ImageOps,
-    PngImagePlugin,
-)
+from PIL import ExifTags, Image, ImageColor, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import write_atomic

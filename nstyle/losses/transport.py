@@ -65,24 +65,31 @@ class Histogram(StyleLoss):
 
 
 @dataclass(frozen=True)
-class NearestNeighbour(StyleLoss):
+class Sampled(StyleLoss):
+    """A style loss in which only some positions of S take part, on a regular grid.
+
+    Attributes:
+      samples: most of them.
+    """
+
+    samples: int = number(1024, 1, 16384)
+
+    def statistic(self, features: Features) -> Points:
+        """Returns the points of S that take part."""
+        return grid_sample(features, self.samples)
+
+
+@dataclass(frozen=True)
+class NearestNeighbour(Sampled):
     """Cosine distance of each of F to the nearest of S (Kolkin et al. 2022, NNST, 2203.13215).
 
     The nearest by cosine distance of features less their picture's mean, as in the paper; the
     distance itself is of the features as they are. Of single layers, where the paper joins layers
-    to one vector. At most `samples` of S, on a regular grid, are candidates; with fewer positions
-    in S than that, identical features have no distance.
-
-    Attributes:
-      samples: see above.
+    to one vector. The samples of S are the candidates; with fewer positions in S than that,
+    identical features have no distance.
     """
 
     name = "nnst"
-    samples: int = number(1024, 1, 16384)
-
-    def statistic(self, features: Features) -> Points:
-        """Returns the candidates."""
-        return grid_sample(features, self.samples)
 
     def distance(
         self, features: Features, target: Points, key: PRNGKeyArray, pixels: int
@@ -92,23 +99,14 @@ class NearestNeighbour(StyleLoss):
 
 
 @dataclass(frozen=True)
-class RelaxedEMD(StyleLoss):
+class RelaxedEMD(Sampled):
     """Relaxed earth mover's distance by cosine (Kolkin et al. 2019, STROTSS, 1904.12785, eq. 5).
 
     The larger of two means: distances of each of F to the nearest of S, and the other way round. Of
-    single layers, without the paper's terms for moments and colours. At most `samples` of S, on a
-    regular grid, take part, and all of F.
-
-    Attributes:
-      samples: see above.
+    single layers, without the paper's terms for moments and colours. All of F takes part.
     """
 
     name = "remd"
-    samples: int = number(1024, 1, 16384)
-
-    def statistic(self, features: Features) -> Points:
-        """Returns the points of S that take part."""
-        return grid_sample(features, self.samples)
 
     def distance(
         self, features: Features, target: Points, key: PRNGKeyArray, pixels: int

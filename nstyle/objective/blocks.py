@@ -9,14 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from nstyle.arrays import FeatureMaps, Features, Gram, Scalar, matrix_product
-from nstyle.losses import (
-    gram_matrix,
-)
-from nstyle.networks import (
-    Params,
-    convolution,
-    preprocess,
-)
+from nstyle.losses import gram_matrix
+from nstyle.networks import Params, convolution, preprocess
 from nstyle.objective.tiling import Block, Window
 
 

@@ -24,11 +24,7 @@ from nstyle.objective.terms import (
     evaluate,
     style_targets,
 )
-from nstyle.solvers import (
-    Objective,
-    Outside,
-    Solver,
-)
+from nstyle.solvers import Objective, Outside, Solver
 
 
 def prepare(

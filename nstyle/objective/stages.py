@@ -23,20 +23,8 @@ from nstyle.objective.problems import (
     objective,
     tiled_objective,
 )
-from nstyle.objective.terms import (
-    Problem,
-    Structure,
-)
-from nstyle.solvers import (
-    LBFGS,
-    Solver,
-    State,
-    Step,
-    Stopping,
-    alone,
-    minimize_together,
-    step_of,
-)
+from nstyle.objective.terms import Problem, Structure
+from nstyle.solvers import LBFGS, Solver, State, Step, Stopping, alone, minimize_together, step_of
 
 DISTRIBUTIONS = ("uniform", "normal")
 

@@ -35,15 +35,8 @@ import numpy as np
 from nstyle.arrays import Image, Scalar
 from nstyle.errors import NstyleError
 from nstyle.images.colour import grey
-from nstyle.losses import (
-    Moments,
-    total_variation,
-)
-from nstyle.networks import (
-    Params,
-    extent,
-    width,
-)
+from nstyle.losses import Moments, total_variation
+from nstyle.networks import Params, extent, width
 from nstyle.objective.balance import CONTENT_FLOOR, STYLE_FLOOR, worth
 from nstyle.objective.blocks import Maps, Slopes, Sums, backward_tile, forward_tile
 from nstyle.objective.terms import (

@@ -9,17 +9,8 @@ from jaxtyping import Float
 
 from nstyle.arrays import Features
 from nstyle.errors import NstyleError
-from nstyle.networks import (
-    NETWORKS,
-    blocks,
-    deepest,
-    extent,
-    width,
-)
-from nstyle.objective.terms import (
-    BY_MOMENTS,
-    Structure,
-)
+from nstyle.networks import NETWORKS, blocks, deepest, extent, width
+from nstyle.objective.terms import BY_MOMENTS, Structure
 
 #: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
 Map = Float[np.ndarray, "h w c"]

@@ -2,13 +2,9 @@
 
 from omegaconf import DictConfig
 
-from nstyle.config import (
-    parse_memory,
-)
+from nstyle.config import parse_memory
 from nstyle.errors import NstyleError
-from nstyle.networks import (
-    NETWORKS,
-)
+from nstyle.networks import NETWORKS
 from nstyle.objective import Structure
 from nstyle.objective.memory import bytes_beside, evaluation_bytes, tile_for
 from nstyle.objective.tiling import check_structure

@@ -12,22 +12,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import images
-from nstyle.config import (
-    INITS,
-    files,
-    record,
-)
+from nstyle.config import INITS, files, record
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.images import colour
-from nstyle.networks import (
-    Params,
-    Pooling,
-    needed,
-    scale_pools,
-    turned,
-    weights,
-)
+from nstyle.networks import Params, Pooling, needed, scale_pools, turned, weights
 from nstyle.networks.rescaling import rescaled
 from nstyle.objective import Structure
 from nstyle.objective.regions import Guide, Labels

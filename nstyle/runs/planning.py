@@ -9,19 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from omegaconf import DictConfig
 
-from nstyle.config import (
-    check,
-    record,
-    scores,
-)
+from nstyle.config import check, record, scores
 from nstyle.errors import NstyleError
 from nstyle.images import colour
 from nstyle.losses import ContentLoss, Smoothing, StyleLoss
-from nstyle.networks import (
-    Pooling,
-    gradient_flops,
-    layer_names,
-)
+from nstyle.networks import Pooling, gradient_flops, layer_names
 from nstyle.objective import LossWeights, Structure
 from nstyle.objective.memory import bytes_beside, evaluation_bytes
 from nstyle.objective.problems import check_size

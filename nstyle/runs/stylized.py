@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nstyle import images
-from nstyle.config import (
-    OUTPUT_KEYS,
-    compose,
-)
+from nstyle.config import OUTPUT_KEYS, compose
 from nstyle.errors import NstyleError
 from nstyle.runs.job import build, picture_of, run
 from nstyle.runs.planning import plan

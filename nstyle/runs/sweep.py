@@ -20,11 +20,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig
 
-from nstyle.config import (
-    PATH_KEYS,
-    from_yaml,
-    to_yaml,
-)
+from nstyle.config import PATH_KEYS, from_yaml, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.process.progress import Place, watched
 from nstyle.runs import store, stored

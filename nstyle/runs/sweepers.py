@@ -105,9 +105,8 @@ class StoreSweeper(Sweeper):
         settings = dict(self._params) | dict(argument.split("=", 1) for argument in arguments)
         if self._config.threads is None and not self._in_this_process():
             settings["threads"] = "1"  # workers share the cores
-        own = own_configs(self._config)
-        given = read([f"{key}={value}" for key, value in settings.items()], own)
-        check_overrides(given, own)
+        given = read(f"{key}={value}" for key, value in settings.items())
+        check_overrides(given)
         choices = {
             override.get_key_element(): values_of(override)
             for override in OverridesParser.create().parse_overrides(given)
@@ -248,8 +247,9 @@ class CheckedSearch(Sweeper):
             )
         if not config.scores:
             raise NstyleError("scores: false, but a search goes by the scores in objectives")
+        made = scores(config)
         for objective in objectives:
-            check_choice("objectives", objective, scores(config))
+            check_choice("objectives", objective, made)
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
