@@ -242,6 +242,6 @@ def test_the_code_of_this_package_counts_once():
 
 
 def test_a_class_without_a_file_is_refused(monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     with pytest.raises(NstyleError, match="Typed: its source is in no file"):
         code_of([type("Typed", (), {"__module__": "__main__"})])

@@ -94,7 +94,7 @@ class MMD(StyleLoss):
             return gaussian_mmd(drawn(points_of(features)), drawn(target), self.bandwidth)
         return super().distance(features, target, key, pixels)
 
-    def _drawn(self, key: PRNGKeyArray, points: Points) -> Points:
+    def _drawn(self, key: PRNGKeyArray, points: Points) -> Float[Array, "m c"]:
         if len(points) <= self.samples:
             return points
         return points[jax.random.choice(key, len(points), (self.samples,), replace=False)]
