@@ -344,7 +344,7 @@ def test_losses_of_moments_equal_those_of_the_whole(loss, params, random):
         ({"style_loss": SlicedWasserstein()}, "style_loss: sliced_wasserstein compares positions"),
         (
             {"style_loss": MMD("gaussian")},
-            "work with gram, covariance, mean_std, mmd, wasserstein;",
+            "work with gram, covariance, mean_std, mmd, wasserstein, each at its default options",
         ),
         ({"content_loss": Contextual()}, "content_loss: memory and tile work with euclidean alone"),
     ],

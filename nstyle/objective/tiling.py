@@ -134,7 +134,8 @@ def check_structure(structure: Structure) -> None:
     if structure.style_layers and not structure.style_loss.by_moments:
         raise NstyleError(
             f"style_loss: {structure.style_loss.name} compares positions of the whole picture,"
-            f" which tiles cannot add up exactly (memory and tile work with {BY_MOMENTS})"
+            f" which tiles cannot add up exactly (memory and tile work with {BY_MOMENTS},"
+            " each at its default options)"
         )
 
 
