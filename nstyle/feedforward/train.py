@@ -13,10 +13,7 @@ import functools
 import hashlib
 import json
 import math
-import sys
 import time
-from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +26,7 @@ from nstyle import __version__, images
 from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, deciding, files, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.feedforward import data, models
+from nstyle.feedforward.checkpoints import Checkpoints, Lowest, tell
 from nstyle.feedforward.network import LEAST_SIDE, Architecture, paint, single_style
 from nstyle.feedforward.resolution import enlarged
 from nstyle.feedforward.training import (
@@ -86,9 +84,6 @@ _EARLY_SAMPLES = (1, 10)
 
 #: Pictures and styles in a sample.
 _SAMPLES = 4
-
-#: A training has collapsed where its loss, the mean of so many rows, is so many times its lowest.
-_MEAN_ROWS, _COLLAPSED = 10, 3.0
 
 
 class Plan(NamedTuple):
@@ -187,13 +182,9 @@ def _made(out: Path, identity: str) -> bool:
         if card is not None:
             stored.check(out, card["files"])
     except stored.DamagedError as error:
-        _tell(f"{error}; the model is made again")
+        tell(f"{error}; the model is made again")
         return False
     return card is not None
-
-
-def _tell(note: str) -> None:
-    print(f"nstyle-train: note: {note}", file=sys.stderr)
 
 
 def _check_outside(training: DictConfig) -> None:
@@ -327,12 +318,12 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
     recipe, pictures = planned.recipe, planned.pictures
     goal = jax.device_put(planned.goal, places.copies)
     step = compile_step(recipe)
-    kept = _Checkpoints(out / "checkpoints", planned.identity, training.checkpoint_every)
+    kept = Checkpoints(out / "checkpoints", planned.identity, training.checkpoint_every)
     with handled():
         state, rows = kept.latest(initial_state(recipe, training.seed))
         state = jax.device_put(state, places.copies)
         first = int(state.step)
-        lowest = _Lowest(rows)
+        lowest = Lowest(rows)
         began = time.monotonic()
         batches = data.batches(pictures, training.size, training.batch_size, training.seed, first)
         with (
@@ -371,41 +362,11 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                 ) from interrupt
     if lowest.collapsed and lowest.state is not None:
         state = lowest.state
-        _tell(
+        tell(
             f"the loss rose from {lowest.loss:.4g} to {lowest.now:.4g}: the network of step"
             f" {int(state.step)} is kept; try a smaller learning_rate"
         )
     return state, time.monotonic() - began
-
-
-class _Lowest:
-    """Where the loss of a training was lowest, as the mean of some rows.
-
-    Args:
-      rows: of the trace that an earlier process left.
-
-    Attributes:
-      loss: the lowest mean since then.
-      now: the mean of the last rows.
-      state: of the last of the rows of the lowest mean; None before the first one.
-    """
-
-    def __init__(self, rows: Iterable[store.Row]) -> None:
-        self._recent = deque((row["loss"] for row in rows), _MEAN_ROWS)
-        self.loss = self.now = math.inf
-        self.state: State | None = None
-
-    def look(self, loss: float, state: State) -> None:
-        """Takes note of a row."""
-        self._recent.append(loss)
-        self.now = float(np.mean(self._recent))
-        if self.now <= self.loss:
-            self.loss, self.state = self.now, state
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the loss is far above its lowest, or not finite."""
-        return self.state is not None and not self.now <= _COLLAPSED * self.loss
 
 
 def _floats(batch: np.ndarray) -> np.ndarray:
@@ -517,54 +478,3 @@ def _fidelities(planned: Plan, state: State) -> dict[str, dict[str, float]]:
         name: {key: float(np.mean([score[key] for score in scores])) for key in ("psnr", "ssim")}
         for name, scores in found.items()
     }
-
-
-class _Checkpoints:
-    """Checkpoints of a training, each a file named by its step.
-
-    Args:
-      folder: theirs.
-      identity: of the training; none goes on from those of another.
-      every: seconds between two of them; 0 for none.
-    """
-
-    def __init__(self, folder: Path, identity: str, every: float) -> None:
-        self._folder, self._kind, self._every = folder, f"checkpoint {identity}", every
-        self._last = time.monotonic()
-
-    def latest(self, initial: State) -> tuple[State, list[store.Row]]:
-        """Returns the last state that is whole and its rows, or the initial one."""
-        damaged: list[NstyleError] = []
-        state, rows = initial, list[store.Row]()
-        for path in self._there()[::-1]:
-            try:
-                found = stored.read_arrays(path, self._kind)
-            except stored.DamagedError as error:
-                damaged.append(error)
-                continue
-            if found is not None:
-                rows, leaves = found
-                state = jax.tree.unflatten(jax.tree.structure(initial), leaves)
-                break
-        for why in damaged:
-            _tell(f"{why}; the training goes on from step {int(state.step)}")
-        return state, rows
-
-    def write(self, state: State, rows: list[store.Row]) -> None:
-        """Writes a state and the rows that led to it; of those before it the last one stays."""
-        step = int(state.step)
-        path = self._folder / f"{step:09}"
-        made = [row for row in rows if row["step"] <= step]
-        stored.write_arrays(path, self._kind, made, jax.tree.leaves(state))
-        before = [other for other in self._there() if other.name < path.name and other.is_file()]
-        for other in before[:-1]:
-            other.unlink()
-        self._last = time.monotonic()
-
-    def write_if_due(self, state: State, rows: list[store.Row]) -> None:
-        """Writes a state where so many seconds went by."""
-        if self._every and time.monotonic() - self._last >= self._every:
-            self.write(state, rows)
-
-    def _there(self) -> list[Path]:
-        return sorted(self._folder.glob("[0-9]*"))
