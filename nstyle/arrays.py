@@ -1,5 +1,7 @@
 """Names of arrays, and the few operations on them that every room needs."""
 
+from typing import Any, TypeAlias
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,6 +12,7 @@ Points = Float[Array, "n c"]
 FeatureMaps = dict[str, Float[Array, "_ _ _"]]  # by layer; each has its own size
 Image = Float[Array, "h w 3"]
 Scalar = Float[Array, ""]
+PyTree: TypeAlias = Any  # arrays in tuples, lists and dictionaries, as JAX has them
 
 
 def matrix_product(a: Float[Array, "... n k"], b: Float[Array, "k m"]) -> Float[Array, "... n m"]:

@@ -5,8 +5,12 @@ import tempfile
 from collections.abc import Callable
 from io import BufferedRandom
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from nstyle.errors import NstyleError
+
+#: An object of a JSON or YAML file, as a dictionary of plain values, lists and dictionaries.
+Json: TypeAlias = dict[str, Any]
 
 
 def cache_dir() -> Path:

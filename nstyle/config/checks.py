@@ -12,8 +12,10 @@ from nstyle.config.errors import one_line_errors
 from nstyle.config.groups import KINDS, VGG_SCORE, record, scores
 from nstyle.config.schema import PAIR_KEYS
 from nstyle.errors import NstyleError, check_choice
+from nstyle.files import Json
 from nstyle.images import SIDES, parse_percent, parse_size
 from nstyle.images.colour import COLOURS
+from nstyle.networks import Pooling
 from nstyle.networks.weights import RANDOM
 from nstyle.records import Record, check_number
 from nstyle.scores import SCORES
@@ -37,7 +39,7 @@ def check(config: DictConfig) -> None:
       NstyleError: naming the setting, its value and what is allowed.
     """
     with one_line_errors():
-        values = cast(dict[str, Any], OmegaConf.to_container(config, throw_on_missing=True))
+        values = cast(Json, OmegaConf.to_container(config, throw_on_missing=True))
     for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
         check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):
@@ -78,7 +80,8 @@ def check(config: DictConfig) -> None:
     parse_size(values["size"])
     _check_style_picture(values)
     if values["pooling_scale"] is not None:
-        check_number("pooling_scale", values["pooling_scale"], 1e-3, 1e3)
+        scale = Pooling.__dataclass_fields__["scale"]
+        check_number("pooling_scale", values["pooling_scale"], *scale.metadata["range"])
         if values["rescale"]:
             raise NstyleError(
                 f"pooling_scale: {values['pooling_scale']} with rescale=true, which sets the scale"
@@ -89,7 +92,7 @@ def check(config: DictConfig) -> None:
     _check_shared(values, records)
 
 
-def _check_shared(values: dict[str, Any], records: Mapping[str, Record]) -> None:
+def _check_shared(values: Json, records: Mapping[str, Record]) -> None:
     """Refuses a value of a setting that the chosen record has no option for."""
     for key, (group, option, neutral) in _SHARED.items():
         chosen = records[group]
@@ -102,7 +105,7 @@ def _check_shared(values: dict[str, Any], records: Mapping[str, Record]) -> None
             )
 
 
-def _check_pictures(values: dict[str, Any]) -> None:
+def _check_pictures(values: Json) -> None:
     for key in PAIR_KEYS:
         if values[key] is not None:
             raise NstyleError(
@@ -133,7 +136,7 @@ def check_files(key: str, value: Any, empty: tuple[None, ...] = ()) -> None:
         raise NstyleError(f"{key}: {value!r} is neither a file nor a list of files")
 
 
-def _check_style_picture(values: dict[str, Any]) -> None:
+def _check_style_picture(values: Json) -> None:
     size, rotation, colour = (values[key] for key in ("style_size", "style_rotation", "colour"))
     if size not in (None, "content") and parse_percent(size) is None:
         parse_size(size)
@@ -176,7 +179,7 @@ def parse_memory(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix)))
 
 
-def _check_any_weight(values: dict[str, Any]) -> None:
+def _check_any_weight(values: Json) -> None:
     layers = {
         key: any(values[f"{key}_layer_weights"] or [1.0]) and bool(values[f"{key}_layers"])
         for key in ("content", "style")
@@ -190,7 +193,7 @@ def _check_any_weight(values: dict[str, Any]) -> None:
         )
 
 
-def _check_layer_weights(values: dict[str, Any], key: str) -> None:
+def _check_layer_weights(values: Json, key: str) -> None:
     layers, weights = values[f"{key}_layers"], values[f"{key}_layer_weights"]
     if weights is None:
         return

@@ -18,7 +18,7 @@ from nstyle.config.groups import KINDS, Given, config_dir, record
 from nstyle.config.overrides import check_overrides, escaped, literal, read
 from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, TrainConfig, register
 from nstyle.errors import NstyleError, check_choice, nearest
-from nstyle.files import path_exists
+from nstyle.files import Json, path_exists
 from nstyle.records import Record, check_number
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         "sample_every": (0, math.inf),
     }
     with one_line_errors():
-        values = cast(dict[str, Any], OmegaConf.to_container(training, throw_on_missing=True))
+        values = cast(Json, OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
         check_number(key, values[key], low, high)
     check_threads(values["threads"])
@@ -149,7 +149,7 @@ def parse_settings(
       NstyleError: an unknown name, or a value that is of another type or out of its range.
     """
     names = [option.name for option in fields(cast(Any, schema))]
-    settings: dict[str, Any] = {}
+    settings: Json = {}
     words = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -182,20 +182,20 @@ def files(config: DictConfig, key: str) -> list[str | None]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def deciding(config: DictConfig) -> dict[str, Any]:
+def deciding(config: DictConfig) -> Json:
     """Returns the settings that decide the result, as plain containers: records by their names."""
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    values = cast(Json, OmegaConf.to_container(config, resolve=True))
     for kind in KINDS:
         values[kind.group] = _named(record(config, kind))
     return {key: value for key, value in values.items() if key not in OUTPUT_KEYS}
 
 
-def _named(chosen: Record) -> dict[str, Any]:
+def _named(chosen: Record) -> Json:
     """Returns a record as plain containers have it: its name and its options."""
     return {"name": chosen.name, **asdict(chosen)}
 
 
-def identifying(config: DictConfig) -> dict[str, Any]:
+def identifying(config: DictConfig) -> Json:
     """Returns the settings that tell results apart, those aside that the inputs' hashes tell.
 
     `threads` is one of them, as it decides the last bits of a result. `batch` is none: they depend
@@ -224,7 +224,7 @@ _Dumper.add_representer(str, _Dumper.text)
 def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
     """Returns settings as YAML; objects are told by their names and options."""
     given = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
-    values = cast(dict[str, Any], OmegaConf.to_container(given))
+    values = cast(Json, OmegaConf.to_container(given))
     for key, own in values.items():
         if isinstance(own, Given):
             values[key] = _named(own.record)
@@ -233,4 +233,4 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
 
 def from_yaml(text: str) -> DictConfig:
     """Returns the settings that `to_yaml` wrote."""
-    return OmegaConf.create(cast(dict[str, Any], yaml.safe_load(text)))
+    return OmegaConf.create(cast(Json, yaml.safe_load(text)))

@@ -4,13 +4,14 @@ import functools
 import pkgutil
 import sys
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from nstyle.config.errors import one_line_errors
 from nstyle.config.schema import Config, NoiseConfig, PyramidConfig
 from nstyle.errors import NstyleError
+from nstyle.files import Json
 from nstyle.losses import ContentLoss, Smoothing, StyleLoss
 from nstyle.networks import Pooling
 from nstyle.records import Record, tried
@@ -81,7 +82,7 @@ def record(config: DictConfig, kind: type[K]) -> K:
         return cast(K, given.record)
     with one_line_errors():
         chosen = OmegaConf.to_container(given, resolve=True)
-    return _made(kind, kind.group, cast(dict[str, Any], chosen))
+    return _made(kind, kind.group, cast(Json, chosen))
 
 
 def scores(config: DictConfig) -> dict[str, Score]:
@@ -93,14 +94,14 @@ def scores(config: DictConfig) -> dict[str, Score]:
     if not config.scores:
         return {}
     with one_line_errors():
-        chosen = cast(dict[str, Any], OmegaConf.to_container(config.score, resolve=True))
+        chosen = cast(Json, OmegaConf.to_container(config.score, resolve=True))
     found = {name: _made(Score, f"score.{name}", options) for name, options in chosen.items()}
     for own in found.values():
         tried(own, Score)
     return found | ({VGG_SCORE: SCORES[VGG_SCORE]} if config.vgg_score else {})
 
 
-def _made(kind: type[K], key: str, options: dict[str, Any]) -> K:
+def _made(kind: type[K], key: str, options: Json) -> K:
     """Returns a record from its `_target_` and options; errors begin with `key`."""
     target = options.pop("_target_", None)
     if target not in _targets(kind.group):
@@ -130,7 +131,7 @@ class _Own:
     folder: Path | None = None
 
 
-def _group_files(group: str) -> dict[str, dict[str, Any]]:
+def _group_files(group: str) -> dict[str, Json]:
     """Returns the contents of the YAML files of a group, by the name of the option."""
     return {path.stem: _yaml(path, path.stat().st_mtime_ns) for path in _paths(group)}
 
@@ -142,9 +143,9 @@ def _paths(group: str) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=256)
-def _yaml(path: Path, changed: int) -> dict[str, Any]:
+def _yaml(path: Path, changed: int) -> Json:
     with one_line_errors():
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+        return cast(Json, OmegaConf.to_container(OmegaConf.load(path)))
 
 
 def _targets(group: str) -> set[str]:

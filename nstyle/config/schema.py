@@ -6,6 +6,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from nstyle.files import Json
+
 
 @dataclass
 class NoiseConfig:
@@ -54,7 +56,7 @@ class Config:
     reuse: bool = MISSING
     scores: bool = MISSING
     vgg_score: bool = MISSING
-    score: dict[str, Any] = field(default_factory=dict)
+    score: Json = field(default_factory=dict)
     objectives: list[str] = field(default_factory=list)
     tensorboard: bool = MISSING
     threads: int | None = MISSING

@@ -18,7 +18,7 @@ import numpy as np
 
 from nstyle.errors import NstyleError
 from nstyle.feedforward.network import LEAST_SIDE, Architecture, NetParams, paint, parameter_shapes
-from nstyle.files import user_path
+from nstyle.files import Json, user_path
 from nstyle.runs import stored
 
 #: Name of the model's file in the folder of its training.
@@ -116,7 +116,7 @@ def _digest(card: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def _card(file: Path, told: str | None) -> dict[str, Any]:
+def _card(file: Path, told: str | None) -> Json:
     """Returns the card that a file tells, its parts of the types that they have to be."""
     if told is None:
         raise NstyleError(f"model: {file} is no model of nstyle-train")

@@ -41,7 +41,7 @@ from nstyle.feedforward.training import (
     spread,
     stacked_styles,
 )
-from nstyle.files import remove_half_written, user_path
+from nstyle.files import Json, remove_half_written, user_path
 from nstyle.networks import Params
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
 from nstyle.objective.problems import check_size, content_target, reference, style_target
@@ -104,8 +104,8 @@ class Plan(NamedTuple):
     pictures: data.Pictures
     held_out: np.ndarray
     styles: list[dict[str, str]]
-    losses: dict[str, Any]
-    settings: dict[str, Any]
+    losses: Json
+    settings: Json
 
     @property
     def identity(self) -> str:
@@ -254,12 +254,12 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
 
 
 def _references(
-    structure: Structure, params: Params, targets: list[dict[str, Any]], pictures: np.ndarray
+    structure: Structure, params: Params, targets: list[Json], pictures: np.ndarray
 ) -> References:
     """Returns the references of a training, means over the pictures held out; see `Goal`."""
     contents = [content_target(structure, params, jnp.asarray(picture)) for picture in pictures]
 
-    def of_style(target: dict[str, Any]) -> References:
+    def of_style(target: Json) -> References:
         found = []
         for picture, content in zip(pictures, contents, strict=True):
             problem = Problem(params, Targets(content, target), LossWeights({}, {}))
@@ -283,12 +283,12 @@ def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
         )
 
 
-def _loss_settings(losses: DictConfig) -> dict[str, Any]:
+def _loss_settings(losses: DictConfig) -> Json:
     values = deciding(losses)
     return {key: values[key] for key in LOSS_KEYS}
 
 
-def _check_same(out: Path, settings: dict[str, Any]) -> None:
+def _check_same(out: Path, settings: Json) -> None:
     """Refuses a folder with a training of other settings, or of settings that it does not tell."""
     path = out / "settings.json"
     try:
@@ -426,7 +426,7 @@ def _sample(planned: Plan, state: State) -> np.ndarray:
     return images.contact_sheet(cells, names, cell=planned.held_out.shape[1])
 
 
-def _card(planned: Plan, state: State, seconds: float) -> dict[str, Any]:
+def _card(planned: Plan, state: State, seconds: float) -> Json:
     """Returns what is to be known of a model: styles, recipe, data, scores."""
     recipe, pictures = planned.recipe, planned.pictures
     loss = jax.jit(perceptual_loss, static_argnums=0)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from nstyle.errors import NstyleError
 from nstyle.feedforward.network import Architecture, NetParams, initial_params, transformed
 from nstyle.feedforward.resolution import reduced
+from nstyle.files import Json
 from nstyle.networks import Params
 from nstyle.objective import (
     LossWeights,
@@ -92,7 +93,7 @@ class Goal(NamedTuple):
     """
 
     params: Params
-    styles: dict[str, Any]
+    styles: Json
     weights: LossWeights
     references: References | tuple[()] = ()
 
@@ -103,7 +104,7 @@ def initial_state(recipe: Recipe, seed: int) -> State:
     return State(jnp.zeros((), jnp.int32), params, recipe.optimizer.init(params))
 
 
-def stacked_styles(targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def stacked_styles(targets: Sequence[Json]) -> Json:
     """Returns the targets of several styles as one, with an axis for the style.
 
     Raises:

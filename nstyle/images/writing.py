@@ -5,13 +5,12 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageColor, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from nstyle.errors import NstyleError, check_choice
-from nstyle.files import write_atomic
+from nstyle.files import Json, write_atomic
 from nstyle.images.sizes import to_float, to_pillow
 
 #: Longest side of a JPEG file that libjpeg writes.
@@ -61,7 +60,7 @@ def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int =
     """
     path = Path(path)
     kind = FORMATS[check_format(path)]
-    options: dict[str, Any] = {}
+    options: Json = {}
     if kind == "PNG":
         text = PngImagePlugin.PngInfo()
         text.add_itxt("nstyle", metadata)

@@ -3,13 +3,13 @@
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nstyle.arrays import Features, Gram, Points, Scalar, matrix_product
+from nstyle.arrays import Features, Gram, Points, PyTree, Scalar, matrix_product
 from nstyle.losses.points import points_of, squared_distances
 from nstyle.losses.style import MomentLoss, Moments, StyleLoss, mean_squares, moments
 from nstyle.records import choice, number
@@ -71,23 +71,25 @@ class MMD(StyleLoss):
         """Whether the kernel needs the moments alone."""
         return self.kernel != "gaussian"
 
-    def of_moments(self, found: Moments, positions: int) -> Any:
+    def of_moments(self, found: Moments, positions: int) -> PyTree:
         """Returns what the kernel needs of them."""
         return found.mean if self.kernel == "linear" else found
 
-    def statistic(self, features: Features) -> Any:
+    def statistic(self, features: Features) -> PyTree:
         """Returns the moments, or for the Gaussian kernel all points."""
         if self.kernel == "gaussian":
             return points_of(features)
         return self.of_moments(moments(features), math.prod(features.shape[:2]))
 
-    def compare(self, found: Any, target: Any, pixels: int) -> Scalar:
+    def compare(self, found: PyTree, target: PyTree, pixels: int) -> Scalar:
         """Returns the discrepancy of moments."""
         if self.kernel == "linear":
             return mean_squares(found, target)
         return polynomial_mmd(found, target, self.offset)
 
-    def distance(self, features: Features, target: Any, key: PRNGKeyArray, pixels: int) -> Scalar:
+    def distance(
+        self, features: Features, target: PyTree, key: PRNGKeyArray, pixels: int
+    ) -> Scalar:
         """Returns the discrepancy, for the Gaussian kernel that of drawn points."""
         if self.kernel == "gaussian":
             drawn = functools.partial(self._drawn, key)
@@ -184,12 +186,12 @@ def _overlap(
 
 def _overlap_forward(
     covariance: Float[Array, "c c"], root: Float[Array, "c c"], other: Float[Array, "c c"]
-) -> tuple[Scalar, Any]:
+) -> tuple[Scalar, PyTree]:
     _, values, axes = jnp.linalg.svd(matrix_product(root, other))
     return jnp.sum(values), (values, matrix_product(axes, other))
 
 
-def _overlap_backward(kept: Any, slope: Scalar) -> tuple[Gram, Gram, Gram]:
+def _overlap_backward(kept: PyTree, slope: Scalar) -> tuple[Gram, Gram, Gram]:
     # dL/dC = 1/2 R (R C R)^-1/2 R, half the optimal transport map. Along axes that F does not have
     # it is infinite, and times the features, of which there is nothing, bounded: cut off.
     values, axes = kept

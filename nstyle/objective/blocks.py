@@ -1,14 +1,14 @@
 """The two compiled programs of a tile: a block of the network forward, and back."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from nstyle.arrays import FeatureMaps, Features, Gram, Scalar, matrix_product
+from nstyle.arrays import FeatureMaps, Features, Gram, PyTree, Scalar, matrix_product
 from nstyle.losses import gram_matrix
 from nstyle.networks import Params, convolution, preprocess
 from nstyle.objective.tiling import Block, Window
@@ -23,9 +23,9 @@ class Sums(NamedTuple):
       squares: sum of (F - P)^2 of the content layers; empty while targets are computed.
     """
 
-    grams: dict[str, Any]
-    totals: dict[str, Any]
-    squares: dict[str, Any]
+    grams: dict[str, PyTree]
+    totals: dict[str, PyTree]
+    squares: dict[str, PyTree]
 
 
 class Maps(NamedTuple):
@@ -37,9 +37,9 @@ class Maps(NamedTuple):
       pooled: the next block's input; None for the last block.
     """
 
-    features: dict[str, Any]
-    gates: dict[str, Any]
-    pooled: Any
+    features: dict[str, PyTree]
+    gates: dict[str, PyTree]
+    pooled: PyTree
 
 
 class Slopes(NamedTuple):

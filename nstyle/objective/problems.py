@@ -2,14 +2,13 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nstyle.arrays import FeatureMaps, Image
+from nstyle.arrays import FeatureMaps, Image, PyTree
 from nstyle.errors import NstyleError
 from nstyle.networks import Params, extent
 from nstyle.objective import tiles
@@ -98,7 +97,7 @@ def style_target(
     params: Params,
     style: Float[Array, "h w 3"],
     guidance: FeatureMaps | None = None,
-) -> dict[str, tuple[Any, ...]]:
+) -> dict[str, tuple[PyTree, ...]]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
     return style_targets(structure, params, structure.value_range * style, guidance)
 
@@ -121,7 +120,7 @@ def objective(structure: Structure) -> Objective:
 def tiled_objective(structure: Structure, tile: int) -> Outside:
     """Returns the same objective evaluated by tiles; see `objective.value_and_grad`."""
 
-    def value_and_grad(image: Image, problem: Problem) -> Any:
+    def value_and_grad(image: Image, problem: Problem) -> PyTree:
         return tiles.value_and_grad(structure, image, problem, tile)
 
     return Outside(value_and_grad, objective(structure))

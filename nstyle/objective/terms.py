@@ -12,13 +12,13 @@ that is unexplained, style the share of the distance to the painting that is lef
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nstyle.arrays import FeatureMaps, Image, Scalar
+from nstyle.arrays import FeatureMaps, Image, PyTree, Scalar
 from nstyle.errors import NstyleError, check_choice
 from nstyle.images.colour import grey
 from nstyle.losses import (
@@ -171,7 +171,7 @@ class Targets(NamedTuple):
     """
 
     content: FeatureMaps
-    style: dict[str, tuple[Any, ...]]
+    style: dict[str, tuple[PyTree, ...]]
 
 
 class References(NamedTuple):
@@ -252,7 +252,7 @@ def content_targets(structure: Structure, params: Params, content: Image) -> Fea
 
 def style_targets(
     structure: Structure, params: Params, style: Image, guidance: FeatureMaps | None = None
-) -> dict[str, tuple[Any, ...]]:
+) -> dict[str, tuple[PyTree, ...]]:
     """Returns the statistics of a style picture, in [0, `value_range`], by style layer.
 
     Those of the whole picture, one; or where there is a guidance, as in `Problem`, of each region.
@@ -269,7 +269,7 @@ def style_targets(
     }
 
 
-def _looked_at(structure: Structure, features: FeatureMaps) -> dict[str, Any]:
+def _looked_at(structure: Structure, features: FeatureMaps) -> dict[str, PyTree]:
     order = layer_names(structure.network)
     layers = tuple(sorted(structure.style_layers, key=order.index))
     return structure.style_loss.looked_at(features, layers) if layers else {}
@@ -326,7 +326,7 @@ def style_distances(
     loss, pixels = structure.style_loss, shape[0] * shape[1]
     key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
 
-    def distance(layer: str, target: Any, region: int | None) -> Scalar:
+    def distance(layer: str, target: PyTree, region: int | None) -> Scalar:
         if region is None:
             return loss.distance(by_layer[layer], target, key, pixels)
         assert problem.guidance

@@ -26,13 +26,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.arrays import Image, Scalar
+from nstyle.arrays import Image, PyTree, Scalar
 from nstyle.errors import NstyleError
 from nstyle.images.colour import grey
 from nstyle.losses import Moments, total_variation
@@ -135,13 +134,13 @@ def content_targets(
 
 def style_targets(
     structure: Structure, params: Params, style: Image | Map, tile: int
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Returns `objective.style_targets` of a large picture.
 
     Raises:
       NstyleError: the tile has less than two pixels, or a loss is not one of sums over positions.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, PyTree] = {}
     if structure.style_layers:
         alone = dataclasses.replace(structure, content_layers=())
         check_structure(structure)
@@ -177,7 +176,7 @@ def references(
         floor = CONTENT_FLOOR * energy.sum()
         return worth(share * np.float32(variation.sum()), share * np.float32(floor))
 
-    def of_style(layer: str, found: Any, target: Any) -> Scalar:
+    def of_style(layer: str, found: PyTree, target: PyTree) -> Scalar:
         channels = width(layer, structure.network)
         positions = math.prod(extent(layer, structure.network, photograph.shape))
         blank = Moments(jnp.zeros(channels), jnp.zeros((channels, channels)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nstyle.files import Json
 from nstyle.report import statistics
 from nstyle.report.sweeps import Sweep
 from nstyle.scores import Description
@@ -68,7 +69,7 @@ def _pairs(sweep: Sweep) -> int:
     return len({str([config.get(name) for name in statistics.PAIR]) for config in configs})
 
 
-def trade_fronts(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
+def trade_fronts(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> Json:
     """Returns the fronts: of the runs of a single pair, else of settings by means over pairs."""
     if _pairs(sweep) < 2:
         return {"fronts": _fronts(frame, measures, sweep.measures), "settings": None}
@@ -87,7 +88,7 @@ def trade_fronts(sweep: Sweep, frame: pd.DataFrame, measures: Sequence[str]) -> 
     return {"fronts": _fronts(means, measures, sweep.measures), "settings": settings}
 
 
-def compared(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> dict[str, Any]:
+def compared(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> Json:
     """Returns summaries and comparisons of every parameter, and what they do not show.
 
     Each level is a baseline once, so that the page can offer the choice.
@@ -205,7 +206,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(frame: pd.DataFrame) -> list[Json]:
     return [
         {name: _rounded(value) for name, value in record.items()}
         for record in frame.to_dict("records")

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nstyle.files import Json
+
 #: Parameters that together name a pair of pictures.
 PAIR = ("content", "style")
 
@@ -112,7 +114,7 @@ def compare(
     """
     levels = _levels(table[parameter])
     baseline = levels[0] if baseline is None else baseline
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for score in scores:
         means = _blocks(table, score, parameter, blocks)
         for level in levels:
@@ -201,7 +203,7 @@ def trade_off(
     if table.empty:
         return pd.DataFrame()
     curves = _blocks(table, [x, y], parameter, [*index, weight])
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for level in levels:
         if level == baseline or not {baseline, level} <= set(curves.columns.levels[1]):
             continue
@@ -257,7 +259,7 @@ def mean_curves(
     units = _by_pair(complete)
     own = units[y].sub(units[y].mean(axis=1), axis=0)
     factor = math.sqrt(own.shape[1] / max(own.shape[1] - 1, 1))
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for level, at in units[y].columns:
         low, high = interval(own[level, at].to_numpy(float) * factor)
         middle, mean = (low + high) / 2, float(units[y, level, at].mean())
@@ -298,7 +300,7 @@ def summary(table: pd.DataFrame, parameter: str, scores: Sequence[str]) -> pd.Da
       out.
     """
     pair = [name for name in PAIR if name in table and name != parameter]
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for score in scores:
         for level in _levels(table[parameter]):
             runs = table.loc[table[parameter] == level, [*pair, score]].dropna(subset=[score])

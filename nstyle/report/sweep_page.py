@@ -13,6 +13,7 @@ import pandas as pd
 
 from nstyle import images
 from nstyle.errors import NstyleError
+from nstyle.files import Json
 from nstyle.process.progress import watched
 from nstyle.report import statistics
 from nstyle.report.comparisons import (
@@ -50,7 +51,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
     scores = [name for name in sweep.measures if frame[name].notna().any()]
     measures = [*scores, *(name for name in LOSSES if name in frame and frame[name].notna().any())]
     shown, pictures, traces = [], [], []
-    sources: dict[str, dict[str, Any] | None] = {}
+    sources: dict[str, Json | None] = {}
     rows = frame.to_dict("records")
     for member, row in watched(list(zip(drawn.done, rows, strict=True)), "reading"):
         thumbnail, picture = _pictures(member.folder / "result.png")
@@ -129,7 +130,7 @@ def _by_pair(sweep: Sweep) -> Sweep:
     return sweep._replace(parameters=parameters, members=members)
 
 
-def _measure(name: str, scores: Mapping[str, Description]) -> dict[str, Any]:
+def _measure(name: str, scores: Mapping[str, Description]) -> Json:
     """Returns what the page says of a column that is compared."""
     if name in scores:
         own = scores[name]
@@ -149,7 +150,7 @@ def _measure(name: str, scores: Mapping[str, Description]) -> dict[str, Any]:
     }
 
 
-def _parameter(name: str, levels: Sequence[str]) -> dict[str, Any]:
+def _parameter(name: str, levels: Sequence[str]) -> Json:
     numeric = all(is_number(level) for level in levels)
     return {"name": name, "levels": levels, "labels": _labels(name, levels), "numeric": numeric}
 
@@ -169,7 +170,7 @@ def _labels(name: str, levels: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(levels) else list(levels)
 
 
-def _pictures(path: Path) -> tuple[dict[str, Any], str]:
+def _pictures(path: Path) -> tuple[Json, str]:
     """Returns a small picture with its size, and a large one."""
     image = images.load(path)
     height, width = image.shape[:2]
@@ -177,7 +178,7 @@ def _pictures(path: Path) -> tuple[dict[str, Any], str]:
     return shown, images.data_uri(image, PICTURE)
 
 
-def _sources(member: Member, known: dict[str, dict[str, Any] | None]) -> list[list[int]]:
+def _sources(member: Member, known: dict[str, Json | None]) -> list[list[int]]:
     """Returns which photographs and which paintings a run is of, as places in `known`.
 
     Args:
@@ -196,7 +197,7 @@ def _sources(member: Member, known: dict[str, dict[str, Any] | None]) -> list[li
     return found
 
 
-def _source(path: str) -> dict[str, Any] | None:
+def _source(path: str) -> Json | None:
     try:
         image = images.load(path)
     except NstyleError:  # moved or deleted since the run
@@ -215,7 +216,7 @@ def _trace(path: Path) -> dict[str, list[float | None]]:
     return {name: [number(value) for value in thinned[name]] for name in terms}
 
 
-def _shares(sweep: Sweep, frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _shares(sweep: Sweep, frame: pd.DataFrame) -> list[Json]:
     """Returns which terms make up the loss of each setting, at the first row and at the best.
 
     Means over seeds, then over pairs of pictures.
@@ -235,7 +236,7 @@ def _shares(sweep: Sweep, frame: pd.DataFrame) -> list[dict[str, Any]]:
         "share", [*treatments, *pair, "when"], "term", fill_value=0, sort=False, observed=True
     )
     means = units.groupby(level=[*treatments, "when"], sort=False, observed=True).mean()
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[Any, ...], Json] = {}
     for key, row in means.iterrows():
         *levels, when = key if isinstance(key, tuple) else (key,)
         at = position(sweep, dict(zip(treatments, levels, strict=True)))
@@ -270,7 +271,7 @@ def _shares_of(row: Mapping[str, Any], weights: Mapping[str, Any] | None) -> dic
     return shares | ({"other": rest} if rest > 1e-3 else {})
 
 
-def _first_row(folder: Path) -> dict[str, Any]:
+def _first_row(folder: Path) -> Json:
     return next(iter(pd.read_csv(folder / "trace.csv", nrows=1).to_dict("records")), {})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nstyle.errors import NstyleError
-from nstyle.files import path_exists
+from nstyle.files import Json, path_exists
 from nstyle.report import statistics
 from nstyle.runs import store, stored
 from nstyle.scores import Description
@@ -32,7 +32,7 @@ class Member(NamedTuple):
 
     folder: Path
     settings: dict[str, str]
-    result: dict[str, Any] | None
+    result: Json | None
     scores: dict[str, float | None]
     measures: dict[str, Description]
 
@@ -128,7 +128,7 @@ def _declared(folder: Path, content: Mapping[str, Any]) -> Sweep:
 
 def _found(
     folder: Path,
-) -> tuple[dict[str, Any] | None, dict[str, float | None], dict[str, Description]]:
+) -> tuple[Json | None, dict[str, float | None], dict[str, Description]]:
     """Returns the result of a run, its scores, and what these are.
 
     Nothing, and a note, where a file is damaged.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from nstyle import images
 from nstyle.config import files, identifying, scores
+from nstyle.files import Json
 from nstyle.runs import store, stored
 from nstyle.runs.code import code_of, code_version
 from nstyle.runs.planning import Plan
@@ -38,7 +39,7 @@ def done(config: DictConfig, folder: Path) -> bool:
     return False
 
 
-def reusable_result(run: Prepared) -> dict[str, Any] | None:
+def reusable_result(run: Prepared) -> Json | None:
     """Returns the result of a run that need not be made, else None; notes what is damaged."""
     try:
         return _reusable(run.config, run.folder)
@@ -47,7 +48,7 @@ def reusable_result(run: Prepared) -> dict[str, Any] | None:
         return None
 
 
-def _reusable(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+def _reusable(config: DictConfig, folder: Path) -> Json | None:
     """Returns the result of a run that need not be made, its files checked; else None.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 from nstyle import images
 from nstyle.arrays import FeatureMaps
 from nstyle.errors import NstyleError
+from nstyle.files import Json
 from nstyle.images import colour
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets, tiles
 from nstyle.objective.balance import grey_picture
@@ -149,7 +150,7 @@ def _content_target(
     content: Picture,
     shape: tuple[int, ...],
     tile: int | None,
-) -> dict[str, Any]:
+) -> Json:
     picture = scaled_to(content.array, shape)
     if tile is not None:
         scaled = structure.value_range * picture

@@ -4,13 +4,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from omegaconf import DictConfig
 
 from nstyle.config import check, record, scores
 from nstyle.errors import NstyleError
+from nstyle.files import Json
 from nstyle.images import colour
 from nstyle.losses import ContentLoss, Smoothing, StyleLoss
 from nstyle.networks import Pooling, gradient_flops, layer_names
@@ -342,7 +343,7 @@ def _history_notes(config: DictConfig, asked: Solver, solver: Solver) -> Iterato
 def loss_weights(config: DictConfig, structure: Structure) -> LossWeights:
     """Returns the weight of every term that the settings name."""
 
-    def weights(name: str, layers: tuple[str, ...]) -> dict[str, Any]:
+    def weights(name: str, layers: tuple[str, ...]) -> Json:
         own, total = (
             layer_weights(config, name, layers, structure.network),
             config[f"{name}_weight"],

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 from nstyle import images
 from nstyle.config import deciding, to_yaml
 from nstyle.errors import NstyleError
+from nstyle.files import Json
 from nstyle.process.interrupts import uninterrupted
 from nstyle.process.progress import Place
 from nstyle.runs import store, stored
@@ -77,7 +78,7 @@ class Recorder:
 
     def __init__(self, run: Prepared, batch: int) -> None:
         self.run, self._batch = run, batch
-        self.outcome: dict[str, Any] | NstyleError | None = None
+        self.outcome: Json | NstyleError | None = None
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:

@@ -9,14 +9,14 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 from nstyle import __version__, images
 from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files
 from nstyle.errors import NstyleError
-from nstyle.files import path_exists
+from nstyle.files import Json, path_exists
 from nstyle.process import huge_pages
 from nstyle.process.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.process.progress import Place, RunProgress
@@ -135,7 +135,7 @@ def _prepare(task: Task) -> Prepared:
     return Prepared(task, planned, folder_of(config, planned), metadata)
 
 
-def _make(wanted: Sequence[Prepared]) -> list[dict[str, Any] | NstyleError]:
+def _make(wanted: Sequence[Prepared]) -> list[Json | NstyleError]:
     """Makes runs together, from their checkpoints where there are any.
 
     Returns:

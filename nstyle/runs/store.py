@@ -33,7 +33,7 @@ import filelock
 import jax
 
 from nstyle.errors import NstyleError
-from nstyle.files import remove_half_written
+from nstyle.files import Json, remove_half_written
 from nstyle.runs import stored
 from nstyle.runs.code import code_of, code_version
 from nstyle.solvers import State
@@ -78,7 +78,7 @@ def run_folder(runs_dir: Path, stems: Iterable[str], identity: str) -> Path:
     return runs_dir / "-".join([*readable, identity])
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """Returns versions and device, for the record."""
     device = jax.devices()[0]
     return {
@@ -97,7 +97,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def result(folder: Path) -> dict[str, Any] | None:
+def result(folder: Path) -> Json | None:
     """Returns what `result.json` says of a run that ended by itself; None of any other.
 
     Raises:
@@ -107,14 +107,14 @@ def result(folder: Path) -> dict[str, Any] | None:
     return None if found is None or found["stop"] == "interrupted" else found
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
+def finished(folder: Path) -> Json | None:
     """Returns what `result` does; None where it is damaged too."""
     with suppress(stored.DamagedError):
         return result(folder)
     return None
 
 
-def scores(folder: Path, result: Mapping[str, Any]) -> dict[str, Any] | None:
+def scores(folder: Path, result: Mapping[str, Any]) -> Json | None:
     """Returns what `scores.json` says of the picture of a result; None where it says nothing of it.
 
     Raises:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nstyle.errors import NstyleError
-from nstyle.files import write_atomic
+from nstyle.files import Json, write_atomic
 
 _HASH = "sha256"
 
@@ -41,7 +41,7 @@ def write_json(path: Path, kind: str, content: Mapping[str, Any]) -> None:
     write(path, (json.dumps(hashed, indent=2) + "\n").encode())
 
 
-def read_json(path: Path, kind: str) -> dict[str, Any] | None:
+def read_json(path: Path, kind: str) -> Json | None:
     """Returns what `write_json` wrote; None where there is no file.
 
     Raises:

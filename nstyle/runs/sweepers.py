@@ -30,6 +30,7 @@ from nstyle.config import (
     values_of,
 )
 from nstyle.errors import NstyleError, check_choice
+from nstyle.files import Json
 from nstyle.images.pairs import Pair, pairs_of
 from nstyle.objective.memory import automatic
 from nstyle.objective.problems import draws_afresh
@@ -141,9 +142,9 @@ class StoreSweeper(Sweeper):
           choices: the values of each key that is given; an experiment may name pairs too.
         """
 
-        def composed(left_out: Sequence[str] = ()) -> dict[str, Any]:
+        def composed(left_out: Sequence[str] = ()) -> Json:
             kept = [f"{key}={choices[key][0]}" for key in choices if key not in left_out]
-            return cast(dict[str, Any], OmegaConf.to_container(self._composed(kept), resolve=True))
+            return cast(Json, OmegaConf.to_container(self._composed(kept), resolve=True))
 
         values = composed()
         pairs = pairs_of(*(values[key] for key in PAIR_KEYS))
@@ -272,7 +273,7 @@ def register() -> None:
         options._target_ = "hydra_plugins._nstyle.CheckedSearch"
         # From Hydra 1.4 on a name that is taken is given away on request alone.
         known = inspect.signature(configs.store).parameters
-        request: dict[str, Any] = {"replace": True} if "replace" in known else {}
+        request: Json = {"replace": True} if "replace" in known else {}
         configs.store("optuna", options, "hydra/sweeper", provider="nstyle", **request)
 
 

@@ -1,10 +1,10 @@
 """The rows of a trace: what a step says in numbers."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
+from nstyle.files import Json
 from nstyle.runs.job import Job
 from nstyle.solvers import Step
 
@@ -44,7 +44,7 @@ def row(step: Step, job: Job) -> dict[str, float | int]:
     }
 
 
-def weights_and_references(job: Job) -> dict[str, Any]:
+def weights_and_references(job: Job) -> Json:
     """Returns, for the record, what terms of the result's size are multiplied and divided by.
 
     Empty references stand for terms in the units of their losses.

@@ -7,21 +7,21 @@ the same ones.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nstyle.arrays import Image, Scalar
+from nstyle.arrays import Image, PyTree, Scalar
 from nstyle.errors import NstyleError
 from nstyle.records import Record
 
 #: (picture, problem) -> (value, auxiliary output). Hashable; one program per objective.
-Objective = Callable[[Image, Any], tuple[Scalar, Any]]
+Objective = Callable[[Image, PyTree], tuple[Scalar, PyTree]]
 
 #: (picture, problem) -> ((value, auxiliary output), gradient).
-ValueAndGrad = Callable[[Image, Any], tuple[tuple[Scalar, Any], Any]]
+ValueAndGrad = Callable[[Image, PyTree], tuple[tuple[Scalar, PyTree], PyTree]]
 
 _PICTURE_BYTES = 3 * 4  # a pixel: three channels of float32
 
@@ -55,9 +55,9 @@ class Evaluation(NamedTuple):
 
     image: Image
     value: Scalar
-    aux: Any
+    aux: PyTree
     gradient_norm: Scalar
-    memory: Any
+    memory: PyTree
 
 
 class Rules(NamedTuple):
@@ -70,10 +70,10 @@ class Rules(NamedTuple):
       armed: (image, memory, scale) -> the memory for a first step from there, times `scale`.
     """
 
-    blank: Callable[[Image], Any]
-    step: Callable[[Image, Any, Any], Evaluation]
-    remember: Callable[[Any, Any], Any]
-    armed: Callable[[Image, Any, Any], Any]
+    blank: Callable[[Image], PyTree]
+    step: Callable[[Image, PyTree, PyTree], Evaluation]
+    remember: Callable[[PyTree, PyTree], PyTree]
+    armed: Callable[[Image, PyTree, PyTree], PyTree]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ devices; one run is compiled without it, so that its last bits do not depend on 
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from nstyle.arrays import Image
+from nstyle.arrays import Image, PyTree
 from nstyle.errors import NstyleError
 from nstyle.solvers.base import Evaluation, Objective, Outside, Rules, Solver
 
@@ -36,7 +36,7 @@ class Many(NamedTuple):
       sharding: of what each run has of its own, where that is spread over devices.
     """
 
-    structure: Any
+    structure: PyTree
     axes: tuple[int | None, ...]
     sharding: NamedSharding | None
 
@@ -57,13 +57,13 @@ class Compiled(NamedTuple):
       place: (memory, run, one memory) -> memories, the run's the one given.
     """
 
-    blank: Callable[[Images], Any]
-    step: Callable[[Images, Any, Any], Evaluation]
-    remember: Callable[[Any, Any], Any]
-    arm: Callable[[Any, Any, Images, Any], Any]
-    rewind: Callable[[Any, Images, Images, Any], tuple[Images, Any]]
-    select: Callable[[Any, Images, Images], Images]
-    place: Callable[[Any, int, Any], Any]
+    blank: Callable[[Images], PyTree]
+    step: Callable[[Images, PyTree, PyTree], Evaluation]
+    remember: Callable[[PyTree, PyTree], PyTree]
+    arm: Callable[[PyTree, PyTree, Images, PyTree], PyTree]
+    rewind: Callable[[PyTree, Images, Images, PyTree], tuple[Images, PyTree]]
+    select: Callable[[PyTree, Images, Images], Images]
+    place: Callable[[PyTree, int, PyTree], PyTree]
 
 
 @functools.lru_cache(maxsize=64)
@@ -88,25 +88,27 @@ def compiled(
     axes = None if many is None else jax.tree.unflatten(many.structure, many.axes)
     jit = functools.partial(jax.jit, out_shardings=None if many is None else many.sharding)
 
-    def each(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+    def each(function: Callable[..., PyTree], in_axes: PyTree = 0) -> Callable[..., PyTree]:
         return function if many is None else jax.vmap(function, in_axes)
 
-    def optimisation_step(images: Images, memory: Any, problem: Any) -> Evaluation:
+    def optimisation_step(images: Images, memory: PyTree, problem: PyTree) -> Evaluation:
         return each(rules.step, (0, 0, axes))(images, memory, problem)
 
-    def arm(which: Any, scales: Any, images: Images, memory: Any) -> Any:
+    def arm(which: PyTree, scales: PyTree, images: Images, memory: PyTree) -> PyTree:
         return select(which, each(rules.armed)(images, memory, scales), memory)
 
-    def rewind(which: Any, images: Images, best_images: Images, memory: Any) -> tuple[Images, Any]:
+    def rewind(
+        which: PyTree, images: Images, best_images: Images, memory: PyTree
+    ) -> tuple[Images, PyTree]:
         return select(which, (best_images, each(rules.blank)(images)), (images, memory))
 
-    def select(which: Any, chosen: Any, others: Any) -> Any:
-        def own(this: Any, one: Any, other: Any) -> Any:
+    def select(which: PyTree, chosen: PyTree, others: PyTree) -> PyTree:
+        def own(this: PyTree, one: PyTree, other: PyTree) -> PyTree:
             return jax.tree.map(functools.partial(jnp.where, this), one, other)
 
         return each(own)(which, chosen, others)
 
-    def place(memory: Any, run: Any, one: Any) -> Any:
+    def place(memory: PyTree, run: PyTree, one: PyTree) -> PyTree:
         return jax.tree.map(lambda stack, leaf: stack.at[run].set(leaf), memory, one)
 
     step = jit(optimisation_step)
@@ -123,29 +125,29 @@ def compiled(
     )
 
 
-def _as_found(image: Image, found: Any) -> Any:
+def _as_found(image: Image, found: PyTree) -> PyTree:
     """Stands for an evaluation that was made outside: its results are in the problem's place."""
     return found
 
 
-def _given(memory: Any, run: int, one: Any) -> Any:
+def _given(memory: PyTree, run: int, one: PyTree) -> PyTree:
     """Places the memory of the only run."""
     return one
 
 
 def _around(
     objective: Outside, rules: Rules, judge: Callable[..., Evaluation]
-) -> Callable[[Image, Any, Any], Evaluation]:
+) -> Callable[[Image, PyTree, PyTree], Evaluation]:
     """Returns a step that moves in one compiled call, evaluates outside, and judges in another."""
 
     @jax.jit
-    def move(image: Image, memory: Any, problem: Any) -> Image:
+    def move(image: Image, memory: PyTree, problem: PyTree) -> Image:
         # Where a step leads does not depend on what is found there; only its shapes are needed.
         shapes = jax.eval_shape(jax.value_and_grad(objective.like, has_aux=True), image, problem)
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return rules.step(image, memory, nothing).image
 
-    def step(image: Image, memory: Any, problem: Any) -> Evaluation:
+    def step(image: Image, memory: PyTree, problem: PyTree) -> Evaluation:
         moved = move(image, memory, problem)
         found = objective.value_and_grad(moved, problem)
         return judge(image, memory, found)._replace(image=moved)
@@ -153,7 +155,7 @@ def _around(
     return step
 
 
-def stacked(problems: Sequence[Any]) -> tuple[Any, tuple[int | None, ...]]:
+def stacked(problems: Sequence[PyTree]) -> tuple[PyTree, tuple[int | None, ...]]:
     """Returns the problem of many runs from those of each, and which of its arrays are stacked.
 
     An array that is the very same object in all of them, the network's weights say, is shared and
@@ -170,10 +172,10 @@ def stacked(problems: Sequence[Any]) -> tuple[Any, tuple[int | None, ...]]:
       NstyleError: arrays differ in shape between runs.
     """
 
-    def share(*own: Any) -> bool:
+    def share(*own: PyTree) -> bool:
         return np.ndim(own[0]) > 0 and all(leaf is own[0] for leaf in own)
 
-    def join(*own: Any) -> Any:
+    def join(*own: PyTree) -> PyTree:
         shapes = list(dict.fromkeys(np.shape(leaf) for leaf in own))
         if len(shapes) > 1:
             raise NstyleError(f"a batch needs arrays of one shape, not {shapes[0]} and {shapes[1]}")
@@ -214,7 +216,7 @@ class Layout(NamedTuple):
         rows = [jnp.asarray(row, jnp.float32) for row in rows]
         return rows[0] if self.size == 1 else self._spread(jnp.stack(rows))
 
-    def problem(self, problems: Sequence[Any]) -> tuple[Any, Many | None]:
+    def problem(self, problems: Sequence[PyTree]) -> tuple[PyTree, Many | None]:
         """Returns the problem of all runs, its arrays where they belong, and what it is made of."""
         if self.size == 1:
             return problems[0], None
@@ -238,13 +240,13 @@ class Layout(NamedTuple):
             found[run] = scale
         return found[0] if self.size == 1 else found
 
-    def rows(self, stack: Any) -> Sequence[Any]:
+    def rows(self, stack: PyTree) -> Sequence[PyTree]:
         """Returns what each run has of arrays on the host."""
         if self.size == 1:
             return [stack]
         return [_of(stack, run) for run in range(self.size)]
 
-    def taken(self, stack: Any, run: int) -> Any:
+    def taken(self, stack: PyTree, run: int) -> PyTree:
         """Returns what a run has of arrays: of many a copy, of one the arrays themselves."""
         return stack if self.size == 1 else _taken(stack, run)
 
@@ -255,7 +257,7 @@ class Layout(NamedTuple):
         return jax.device_put(stack, self.own)
 
 
-def _of(stack: Any, run: Any) -> Any:
+def _of(stack: PyTree, run: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[run], stack)
 
 

@@ -7,11 +7,11 @@ picture, so no run waits for another.
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from nstyle.arrays import Image
+from nstyle.arrays import Image, PyTree
 from nstyle.errors import NstyleError
 from nstyle.solvers.base import Objective, Outside, Solver
 from nstyle.solvers.compiled import Layout, compiled
@@ -45,9 +45,9 @@ class State(NamedTuple):
     first: int
     numbers: Numbers
     image: Image
-    aux: Any
+    aux: PyTree
     best_image: Image
-    memory: Any
+    memory: PyTree
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Step:
 
     step: int
     value: float
-    aux: Any = field(repr=False)
+    aux: PyTree = field(repr=False)
     gradient_norm: float
     best_value: float
     best_step: int
@@ -90,11 +90,11 @@ class Step:
 def minimize(
     objective: Objective | Outside,
     start: Image | State,
-    problem: Any,
+    problem: PyTree,
     solver: Solver = LBFGS(),  # noqa: B008, frozen
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     value_range: float = 1.0,
-    problem_at: Callable[[int], Any] | None = None,
+    problem_at: Callable[[int], PyTree] | None = None,
 ) -> Iterator[Step]:
     """Minimises `objective(image, problem)` over the picture, one evaluation a step.
 
@@ -126,12 +126,12 @@ def minimize(
 def minimize_together(
     objective: Objective | Outside,
     starts: Sequence[Image | State],
-    problems: Sequence[Any],
+    problems: Sequence[PyTree],
     solver: Solver = LBFGS(),  # noqa: B008, frozen
     stopping: Stopping = Stopping(),  # noqa: B008, immutable
     value_range: float = 1.0,
     devices: Sequence[jax.Device] | None = None,
-    problem_at: Callable[[int], Any] | None = None,
+    problem_at: Callable[[int], PyTree] | None = None,
 ) -> Iterator[tuple[Step | NstyleError, ...]]:
     """Minimises `objective` over several pictures at once, each as `minimize` does.
 
@@ -179,7 +179,7 @@ def alone(steps: Iterator[tuple[Step | NstyleError, ...]]) -> Iterator[Step]:
 def blank_state(
     objective: Objective | Outside,
     image: Image,
-    problem: Any,
+    problem: PyTree,
     solver: Solver,
     stopping: Stopping,
     value_range: float = 1.0,
@@ -202,12 +202,12 @@ class _Batch:
         self,
         objective: Objective | Outside,
         starts: Sequence[Image | State],
-        problems: Sequence[Any],
+        problems: Sequence[PyTree],
         solver: Solver,
         stopping: Stopping,
         value_range: float,
         devices: Sequence[jax.Device] | None,
-        problem_at: Callable[[int], Any] | None,
+        problem_at: Callable[[int], PyTree] | None,
     ) -> None:
         self._solver, self._stopping, self._problem_at = solver, stopping, problem_at
         self._layout = layout = Layout.of(len(starts), devices)
@@ -269,13 +269,13 @@ class _Batch:
         every, step = self._solver.restart_every, self._numbers[run].step
         return bool(every and step and step % every == 0)
 
-    def _problem_of(self, starting: Sequence[int]) -> Any:
+    def _problem_of(self, starting: Sequence[int]) -> PyTree:
         """Returns the problem of the next evaluation; a first picture has no draw of its own."""
         if self._problem_at is None or starting:
             return self._problem
         return self._problem_at(int(self._numbers[0].step) + 1)
 
-    def _judge(self, advanced: Sequence[int], values: Any, norms: Any, aux: Any) -> None:
+    def _judge(self, advanced: Sequence[int], values: PyTree, norms: PyTree, aux: PyTree) -> None:
         """Takes down the numbers of runs that made a step, and their pictures if they are best."""
         layout = self._layout
         values, norms, aux = layout.rows(values), layout.rows(norms), layout.rows(aux)
@@ -313,7 +313,7 @@ class _Batch:
 
 def step_of(
     numbers: Numbers,
-    aux: Any,
+    aux: PyTree,
     stop: str,
     is_new: bool,
     best_image: Callable[[], Image],

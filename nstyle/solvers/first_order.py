@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from nstyle.arrays import Image, Scalar
+from nstyle.arrays import Image, PyTree, Scalar
 from nstyle.records import number
 from nstyle.solvers.base import Evaluation, Rules, Solver, ValueAndGrad
 
@@ -17,7 +17,7 @@ class _Memory(NamedTuple):
     """The last gradient, what the transformation remembers, and what shortens its steps."""
 
     gradient: Image
-    transformation: Any
+    transformation: PyTree
     scale: Scalar
 
 
@@ -55,14 +55,14 @@ class FirstOrder(Solver):
         def blank(image: Image) -> _Memory:
             return _Memory(jnp.zeros_like(image), transformation.init(image), jnp.zeros(()))
 
-        def step(image: Image, memory: _Memory, problem: Any) -> Evaluation:
+        def step(image: Image, memory: _Memory, problem: PyTree) -> Evaluation:
             updates, inner = transformation.update(memory.gradient, memory.transformation, image)
             image = optax.apply_updates(image, memory.scale * updates)
             (value, aux), gradient = value_and_grad(image, problem)
             remembered = _Memory(gradient, inner, memory.scale)
             return Evaluation(image, value, aux, jnp.linalg.norm(gradient), remembered)
 
-        def armed(image: Image, memory: _Memory, scale: Any) -> _Memory:
+        def armed(image: Image, memory: _Memory, scale: PyTree) -> _Memory:
             return _Memory(memory.gradient, transformation.init(image), jnp.float32(scale))
 
         return Rules(blank, step, lambda _, after: after, armed)

@@ -4,11 +4,11 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import jax.numpy as jnp
 
-from nstyle.arrays import Image
+from nstyle.arrays import Image, PyTree
 from nstyle.records import number
 from nstyle.solvers.base import Evaluation, Rules, Solver, ValueAndGrad
 
@@ -72,12 +72,12 @@ class LBFGS(Solver):
             implicit_diff=False,
         )
 
-        def step(image: Image, memory: Any, problem: Any) -> Evaluation:
+        def step(image: Image, memory: PyTree, problem: PyTree) -> Evaluation:
             after_image, after = solver.update(image, memory, problem)
             pair = _pair(after_image - image, memory, after)
             return Evaluation(after_image, after.value, after.aux, after.error, pair)
 
-        def remember(memory: Any, pair: Any) -> Any:
+        def remember(memory: PyTree, pair: PyTree) -> PyTree:
             newest = memory.iter_num % self.history_size
             histories = {
                 name: getattr(memory, name).at[newest].set(getattr(pair, name))
@@ -85,7 +85,7 @@ class LBFGS(Solver):
             }
             return pair._replace(**histories)
 
-        def armed(image: Image, memory: Any, scale: Any) -> Any:
+        def armed(image: Image, memory: PyTree, scale: PyTree) -> PyTree:
             # With no history the direction is -gamma times the gradient: gamma sets the first step.
             mean_gradient = jnp.mean(jnp.abs(memory.grad))
             change = scale * self.first_change * value_range
@@ -99,7 +99,7 @@ class LBFGS(Solver):
         return Rules(blank_solver.init_state, step, remember, armed)
 
 
-def _pair(change: Image, memory: Any, after: Any) -> Any:
+def _pair(change: Image, memory: PyTree, after: PyTree) -> PyTree:
     """Returns jaxopt's state after a step, its histories the new pair alone."""
     gradient_change = after.grad - memory.grad
     # Where the slope along a step hardly changes, its pair puts the minimum far ahead, and the

@@ -21,10 +21,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from nstyle.errors import NstyleError
-from nstyle.files import cache_dir
+from nstyle.files import Json, cache_dir
 
 #: Seconds between two looks at a run.
 _LOOK_EVERY = 0.4
@@ -264,7 +264,7 @@ class Jobs:
         """Returns a run by its id."""
         return self._jobs.get(identity)
 
-    def view(self, job: Job) -> dict[str, Any]:
+    def view(self, job: Job) -> Json:
         """Returns what its visitor is told, as JSON has it."""
         unfinished = self._unfinished()
         return {

@@ -36,6 +36,7 @@ from nstyle.errors import NstyleError, check_choice
 from nstyle.feedforward.apply import mixture_of, painted_picture
 from nstyle.feedforward.models import Model
 from nstyle.feedforward.network import check_side
+from nstyle.files import Json
 from nstyle.images.pairs import paintings
 from nstyle.images.sources import SUFFIXES
 from nstyle.networks import weights
@@ -196,7 +197,7 @@ class _Site:
             Path(__file__).with_name("serve_page.html"), data=as_json(self._offer())
         )
 
-    def _offer(self) -> dict[str, Any]:
+    def _offer(self) -> Json:
         """Returns what the page lets its visitors choose from."""
         return {
             "limits": self._limits._asdict() | {"least_size": _LEAST_SIZE},
@@ -396,7 +397,7 @@ def _style_names(model: Model) -> list[str]:
 
 
 @functools.cache
-def _recipes() -> dict[str, dict[str, Any]]:
+def _recipes() -> dict[str, Json]:
     """Returns what the recipes whose weights are at hand begin with."""
     composed = {name: compose(recipe=name) for name in RECIPES}
     return {
