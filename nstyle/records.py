@@ -5,11 +5,12 @@ fields are its options, each with its range beside it, so that a value is refuse
 wherever it comes from: a command, a YAML file or Python.
 """
 
+import copy
 import functools
 import math
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import jax
@@ -21,14 +22,32 @@ from nstyle.errors import NstyleError, check_choice, nearest
 LARGEST = 3e38
 
 
-def number(default: float, low: float, high: float = math.inf) -> Any:
-    """Returns the field of a number from `low` to `high`; of whole ones where it is an `int`."""
-    return field(default=default, metadata={"range": (low, high)})
+def number(default: float, low: float, high: float = math.inf, traced: bool = False) -> Any:
+    """Returns the field of a number from `low` to `high`; of whole ones where it is an `int`.
+
+    Args:
+      default: its value unless given.
+      low: least value.
+      high: largest value.
+      traced: whether compiled programs take it as an argument, so that none is compiled again for
+        another value. The record's functions are then given a tracer: nothing may depend on it by
+        `if`, nor any shape.
+    """
+    return field(default=default, metadata={"range": (low, high), "traced": traced})
+
+
+def records() -> Any:
+    """Returns the field of a tuple of records of the same group, which settings name."""
+    return field(default=(), metadata={"records": True})
 
 
 def choice(default: str, allowed: Collection[str]) -> Any:
     """Returns the field of a text that is one of `allowed`."""
     return field(default=default, metadata={"allowed": tuple(allowed)})
+
+
+def _is_traced(option: "Field[Any]") -> bool:
+    return bool(option.metadata.get("traced"))
 
 
 def check_number(key: str, value: Any, low: float, high: float) -> None:
@@ -67,6 +86,28 @@ class Record:
     def is_built_in(self) -> bool:
         """Whether this package defines it, and not its user."""
         return type(self).__module__.partition(".")[0] == __package__
+
+    @property
+    def parts(self) -> tuple["Record", ...]:
+        """The records that decide what it does: itself, and those among its options."""
+        return (self,)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Its traced options, by name."""
+        return {own.name: getattr(self, own.name) for own in fields(self) if _is_traced(own)}
+
+    @property
+    def static(self) -> Self:
+        """The same record, its traced options at their defaults: what decides a program."""
+        return replace(self, **{own.name: own.default for own in fields(self) if _is_traced(own)})
+
+    def bound(self, numbers: Mapping[str, Any]) -> Self:
+        """Returns the same record with other values of its traced options, which may be tracers."""
+        own = copy.copy(self)
+        for name, value in numbers.items():
+            object.__setattr__(own, name, value)
+        return own
 
     @classmethod
     def of(cls, options: Mapping[str, Any], key: str | None = None) -> Self:

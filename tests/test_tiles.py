@@ -32,7 +32,7 @@ from nstyle.losses import (
     SlicedWasserstein,
     Wasserstein,
 )
-from nstyle.networks import POOLINGS, Average, Maximum, layer_names, turned
+from nstyle.networks import POOLINGS, Average, Each, GeM, Maximum, layer_names, turned
 from nstyle.objective import (
     LossWeights,
     Structure,
@@ -145,6 +145,21 @@ def test_layer_sets(pooling, content, style, params, random):
     """One side alone, blocks without a loss, a layer with both losses, the first layer alone."""
     structure = Structure(pooling=POOLINGS[pooling](), content_layers=content, style_layers=style)
     image, problem = problem_of(structure, params["vgg16"], (37, 26), random)
+    check(structure, image, problem, tile=12)
+
+
+LOCAL = [name for name, pooling in POOLINGS.items() if pooling.is_local]
+
+
+@pytest.mark.parametrize(
+    "pooling", [*(POOLINGS[name](scale=1.3) for name in LOCAL), Each(pools=(Maximum(), GeM(4.0)))]
+)
+def test_every_local_pooling(pooling, params, random):
+    """With and without features of its own that the way back computes again."""
+    structure = Structure(
+        pooling=pooling, content_layers=("conv2_1",), style_layers=("conv1_1", "conv3_1")
+    )
+    image, problem = problem_of(structure, params["vgg16"], (27, 22), random)
     check(structure, image, problem, tile=12)
 
 

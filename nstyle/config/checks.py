@@ -90,6 +90,12 @@ def check(config: DictConfig) -> None:
     check_choice("size_side", values["size_side"], SIDES)
     records = {kind.group: record(config, kind) for kind in KINDS}
     _check_shared(values, records)
+    pooling = record(config, Pooling)
+    if values["rescale"] and not pooling.is_homogeneous:
+        raise NstyleError(
+            f"rescale: pooling={pooling.name} depends on how large features are, so that rescaled"
+            " filters would make another network (rescale=false, or another pooling)"
+        )
 
 
 def _check_shared(values: Json, records: Mapping[str, Record]) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -192,7 +192,16 @@ def deciding(config: DictConfig) -> Json:
 
 def _named(chosen: Record) -> Json:
     """Returns a record as plain containers have it: its name and its options."""
-    return {"name": chosen.name, **asdict(chosen)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Record):
+            return {
+                "name": value.name,
+                **{own.name: plain(getattr(value, own.name)) for own in fields(value)},
+            }
+        return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+    return cast(Json, plain(chosen))
 
 
 def identifying(config: DictConfig) -> Json:

@@ -3,6 +3,7 @@
 import functools
 import pkgutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nstyle.config.errors import one_line_errors
 from nstyle.config.schema import Config, NoiseConfig, PyramidConfig
-from nstyle.errors import NstyleError
+from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json
 from nstyle.losses import ContentLoss, Smoothing, StyleLoss
 from nstyle.networks import Pooling
@@ -112,7 +113,17 @@ def _made(kind: type[K], key: str, options: Json) -> K:
         raise NstyleError(f"{key}: _target_ {target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise NstyleError(f"{key}: _target_ {target} is not a {kind.__name__}")
+    for option in fields(found):
+        if option.metadata.get("records") and option.name in options:
+            names = options[option.name]
+            options[option.name] = tuple(_of_name(kind, key, str(name)) for name in names)
     return found.of(options, key)
+
+
+def _of_name(kind: type[K], key: str, name: str) -> K:
+    """Returns the record of the YAML file of a name, as its options stand there."""
+    check_choice(key, name, group_options(kind.group))
+    return _made(kind, key, dict(_group_files(kind.group)[name]))
 
 
 def use_folder(folder: Path | None) -> None:

@@ -108,8 +108,20 @@ def read(arguments: Iterable[str]) -> list[str]:
             raise NstyleError(f"{name}: given twice, {found[name]} and {argument}; give one")
         if override.value() == "":
             raise NstyleError(f"{name}: no value given (null, where there may be none)")
-        found[name] = _spelt_out(override)
+        for own, spelt in _of_each(name, _spelt_out(override)):
+            found[own] = spelt
     return list(found.values())
+
+
+def _of_each(key: str, override: str) -> list[tuple[str, str]]:
+    """Returns an override by its key; of a list of poolings two, as `pooling=each` has them."""
+    if key != "pooling":
+        return [(key, override)]
+    values = values_of(_override(override))
+    if not any(value.startswith("[") for value in values):
+        return [(key, override)]
+    lists = ",".join(value if value.startswith("[") else f"[{value}]" for value in values)
+    return [(key, f"{key}=each"), (f"{key}.pools", f"{key}.pools={lists}")]
 
 
 def _named(key: str, value: str) -> str:

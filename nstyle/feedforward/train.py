@@ -229,7 +229,7 @@ def plan(training: DictConfig, losses: DictConfig) -> Plan:
 
     network = network_of(losses)
     structure = structure_of(losses, network.pixels)
-    targets = [style_target(structure, network.params, jnp.asarray(s.array)) for s in styles]
+    targets: list[Json] = [style_target(structure, network.params, s.array) for s in styles]
     goal = Goal(network.params, stacked_styles(targets or [{}]), loss_weights(losses, structure))
     if losses.balance:
         found = _references(structure, network.params, targets or [{}], held_out)

@@ -188,7 +188,7 @@ class Contextual(ContentLoss):
     """
 
     name = "contextual"
-    bandwidth: float = number(0.1, 1e-6)
+    bandwidth: float = number(0.1, 1e-6, traced=True)
     samples: int = number(1024, 1, 16384)
 
     def distance(

@@ -57,8 +57,8 @@ class MMD(StyleLoss):
 
     name = "mmd"
     kernel: str = choice("polynomial", ("linear", "polynomial", "gaussian"))
-    offset: float = number(1.0, 0.0)
-    bandwidth: float = number(1.0, 1e-6)
+    offset: float = number(1.0, 0.0, traced=True)
+    bandwidth: float = number(1.0, 1e-6, traced=True)
     samples: int = number(2048, 1, 16384)
 
     @property

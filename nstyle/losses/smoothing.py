@@ -47,7 +47,7 @@ class Swag(Smoothing):
     """
 
     name = "swag"
-    temperature: float = number(10.0, 1e-3, 1e12)
+    temperature: float = number(10.0, 1e-3, 1e12, traced=True)
 
     def __call__(self, features: Features) -> Float[Array, "h w c"]:
         """Returns at least float32, none negative."""

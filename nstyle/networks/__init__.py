@@ -18,6 +18,7 @@ from nstyle.networks.architectures import (
     layer_names,
     minimum_size,
     needed,
+    pool_counts,
     width,
     windows,
 )
@@ -31,13 +32,23 @@ from nstyle.networks.features import (
     network_features,
     preprocess,
     rescale,
-    scale_pools,
     turned,
 )
-from nstyle.networks.pooling import L2, Average, Maximum, Pooling
-
-#: The poolings of this package, by name.
-POOLINGS: dict[str, type[Pooling]] = {pooling.name: pooling for pooling in (Average, Maximum, L2)}
+from nstyle.networks.poolings import (
+    L2,
+    POOLINGS,
+    Average,
+    Blur,
+    Each,
+    GeM,
+    Lp,
+    Maximum,
+    Mixed,
+    Pooling,
+    Soft,
+    Stochastic,
+    Stride,
+)
 
 __all__ = [
     "L2",
@@ -48,10 +59,18 @@ __all__ = [
     "PRECISIONS",
     "Architecture",
     "Average",
+    "Blur",
     "Convolution",
+    "Each",
+    "GeM",
+    "Lp",
     "Maximum",
+    "Mixed",
     "Params",
     "Pooling",
+    "Soft",
+    "Stochastic",
+    "Stride",
     "blocks",
     "canonical",
     "convolution",
@@ -65,9 +84,9 @@ __all__ = [
     "minimum_size",
     "needed",
     "network_features",
+    "pool_counts",
     "preprocess",
     "rescale",
-    "scale_pools",
     "turned",
     "width",
     "windows",

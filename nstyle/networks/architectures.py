@@ -148,6 +148,12 @@ def blocks(layers: tuple[str, ...], network: str) -> list[tuple[str, ...]]:
     return found
 
 
+def pool_counts(layers: tuple[str, ...], network: str) -> tuple[int, int]:
+    """Returns how many pools there are before the deepest of `layers`, and in all of `network`."""
+    before = sum(geometry(name, network).pooled for name in needed(layers, network))
+    return before, sum(layer.pooled for layer in NETWORKS[network].convolutions)
+
+
 def deepest(layers: tuple[str, ...], network: str) -> str:
     """Returns the layer of `layers` that comes last in `network`."""
     return max(layers, key=layer_names(network).index)

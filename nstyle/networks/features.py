@@ -5,6 +5,7 @@ expect (`preprocess`), and returns the features of the layers asked for, after t
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 
 from nstyle.arrays import FeatureMaps, Image
 from nstyle.networks.architectures import NETWORKS, geometry, layer_names, needed
-from nstyle.networks.pooling import Pooling
+from nstyle.networks.poolings import Pooling
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name; with
 #: `turned` also the kernels that gradients are convolved with.
@@ -162,11 +163,11 @@ class Extractor(nn.Module):
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
         features: FeatureMaps = {}
-        used = needed(self.layers, self.network)
+        used, pools = needed(self.layers, self.network), itertools.count()
         x, cut = framed(x, used[0], self.network, self.padding)
         for name in used:
             if geometry(name, self.network).pooled:
-                x = self.pooling(x, NETWORKS[self.network].pool)
+                x = self.pooling.at(next(pools))(x, NETWORKS[self.network].pool)
             turned = self.variables.get("params", {}).get(name, {}).get("turned")
             x = nn.relu(convolution(name, self.network, self.precision, turned)(x))
             x, cut = x[cut : x.shape[0] - cut, cut : x.shape[1] - cut], 0
@@ -250,20 +251,6 @@ def mean_activations(
 
     per_image = [means(image) for image in images]
     return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values), axis=0), *per_image)
-
-
-def scale_pools(params: Params, scale: float, network: str) -> Params:
-    """Returns weights with which the network is as if its pooled maps were multiplied by `scale`.
-
-    The convolution after each pool has kernels of that scale instead: a number like any other, so
-    that no program is compiled again for it.
-    """
-    return {
-        name: {"kernel": scale * own["kernel"], "bias": own["bias"]}
-        if geometry(name, network).pooled
-        else own
-        for name, own in params.items()
-    }
 
 
 def turned(params: Params, network: str) -> dict[str, dict[str, Float[Array, "..."]]]:

@@ -20,7 +20,7 @@ import skimage.data
 from nstyle import images
 from nstyle.files import cache_dir, write_atomic
 from nstyle.networks import Params, layer_names, mean_activations, rescale
-from nstyle.networks.pooling import Pooling
+from nstyle.networks.poolings import Pooling
 from nstyle.networks.weights import Weights
 
 #: Photographs of scikit-image, and the side of the square that is cut from the middle of each.

@@ -43,6 +43,7 @@ def references(structure: Structure, problem: Problem, photograph: Image) -> Ref
       problem: targets and all else that its distances depend on.
       photograph: in [0, `structure.value_range`], of the result's shape; see `grey_picture`.
     """
+    structure = structure.bound(problem.options, problem.seed)
     image = seen(structure, photograph)
     features = features_of(structure, problem.params, image, structure.style_layers)
     targets = problem.targets.content

@@ -64,6 +64,7 @@ def forward_tile(
     window: Window,
     size: tuple[int, int],
     content: FeatureMaps | None,
+    options: PyTree,
 ) -> tuple[Sums, Maps]:
     """Runs a block over a tile's crop of its input; what it returns is the tile's alone."""
     features, x = _recompute(part, params, crop, window, size)
@@ -75,9 +76,9 @@ def forward_tile(
     for layer in part.gated:
         x = _layer(part, params, x, layer, window, size)
         active[layer] = _trim(x, part.beyond(layer)) > 0
-    pooled = part.pool(x) if part.pools else None
+    pooled = part.pool(x, options) if part.pools else None
     if pooled is not None and part.gated:
-        _, pull = jax.vjp(part.pool, x)
+        _, pull = jax.vjp(lambda x: part.pool(x, options), x)
         active[part.layers[-1]] &= pull(jnp.ones_like(pooled))[0] > 0
     if content is None:
         return Sums(grams, totals, {}), Maps(kept, {}, pooled)
@@ -97,6 +98,7 @@ def backward_tile(
     slopes: Slopes,
     gates: dict[str, UInt8[Array, "_ _ _"]],
     pooled: Features | None,
+    options: PyTree,
 ) -> Features:
     """Returns what a tile's losses, and the cotangent of its pooled output, add to its crop's."""
     (features, x), pull = jax.vjp(lambda crop: _recompute(part, params, crop, window, size), crop)
@@ -117,13 +119,13 @@ def backward_tile(
         of_x = jnp.zeros_like(x)
     elif part.gated:
         # Less work than the derivative of a pool of any windows.
-        pooling = part.structure.pooling
+        pooling = part.pooling.bound(options)
         assert pooling.even_share is not None, "without it nothing is gated"
         share = pooling.scale * pooling.even_share
         spread = share * jnp.repeat(jnp.repeat(pooled, 2, axis=0), 2, axis=1)
         (of_x,) = jax.vjp(rest, x)[1](spread)
     else:
-        (of_x,) = jax.vjp(part.pool, x)[1](pooled)
+        (of_x,) = jax.vjp(lambda x: part.pool(x, options), x)[1](pooled)
     return pull((cotangents, of_x))[0]
 
 

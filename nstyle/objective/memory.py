@@ -93,7 +93,7 @@ def _work_bytes(part: Block, shape: tuple[int, ...]) -> int:
     rows, columns = (edge + 2 * halo for edge, halo in zip(part.tile, part.halo, strict=True))
     inputs = kernel_shape(part.layers[0], part.structure.network)[2]
     band = 4 * inputs * rows * (part.extent(shape)[1] + columns)
-    uneven = part.structure.pooling.even_share is None
+    uneven = part.pools and part.pooling.even_share is None
     copies = TILE_COPIES + (UNEVEN_COPIES if uneven else 0)
     features = copies * 4 * part.channels * rows * columns
     return features + min(KEPT_BYTES, features) + band

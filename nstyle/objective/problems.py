@@ -65,7 +65,7 @@ def prepare(
         content={} if content is None else content_target(structure, params, content),
         style={} if style is None else style_target(structure, params, style),
     )
-    problem = Problem(params, targets, weights)
+    problem = Problem(params, targets, weights, options=structure.numbers)
     if not balanced:
         return problem
     photograph = grey_picture(style.shape) if content is None else content
@@ -83,28 +83,53 @@ def check_size(structure: Structure, name: str, shape: tuple[int, ...]) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def content_target(
-    structure: Structure, params: Params, content: Float[Array, "h w 3"]
+    structure: Structure, params: Params, content: Image | np.ndarray, seed: PyTree = ()
 ) -> FeatureMaps:
     """Returns `objective.content_targets` of a picture in [0, 1], compiled."""
-    return content_targets(structure, params, structure.value_range * content)
+    picture = jnp.asarray(content)
+    return _content_target(structure.static, params, picture, structure.numbers, seed)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _content_target(
+    structure: Structure, params: Params, content: Image, options: PyTree, seed: PyTree
+) -> FeatureMaps:
+    bound = structure.bound(options, seed)
+    return content_targets(bound, params, structure.value_range * content)
+
+
 def style_target(
     structure: Structure,
     params: Params,
-    style: Float[Array, "h w 3"],
+    style: Image | np.ndarray,
     guidance: FeatureMaps | None = None,
+    seed: PyTree = (),
 ) -> dict[str, tuple[PyTree, ...]]:
     """Returns `objective.style_targets` of a picture in [0, 1], compiled."""
-    return style_targets(structure, params, structure.value_range * style, guidance)
+    picture = jnp.asarray(style)
+    return _style_target(structure.static, params, picture, guidance, structure.numbers, seed)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _style_target(
+    structure: Structure,
+    params: Params,
+    style: Image,
+    guidance: FeatureMaps | None,
+    options: PyTree,
+    seed: PyTree,
+) -> dict[str, tuple[PyTree, ...]]:
+    bound = structure.bound(options, seed)
+    return style_targets(bound, params, structure.value_range * style, guidance)
 
 
 def reference(structure: Structure, problem: Problem, photograph: Image | np.ndarray) -> References:
     """Returns `balance.references` of a picture in [0, 1], compiled."""
-    return _references(structure, problem, structure.value_range * jnp.asarray(photograph))
+    if not problem.options:
+        problem = problem._replace(options=structure.numbers)
+    picture = structure.value_range * jnp.asarray(photograph)
+    return _references(structure.static, problem, picture)
 
 
 _references = jax.jit(references, static_argnums=0)
@@ -112,7 +137,10 @@ _references = jax.jit(references, static_argnums=0)
 
 @functools.lru_cache(maxsize=64)
 def objective(structure: Structure) -> Objective:
-    """Returns the objective of a structure, the same function for equal structures."""
+    """Returns the objective of a structure, the same function for equal structures.
+
+    Of its `static` part there is one for all values of the traced options, which problems have.
+    """
     return functools.partial(evaluate, structure)
 
 
@@ -128,7 +156,7 @@ def tiled_objective(structure: Structure, tile: int) -> Outside:
 
 def draws_afresh(structure: Structure, solver: Solver) -> bool:
     """Says whether each step of a run has a loss of its own, by other random numbers."""
-    return structure.style_loss.is_random and solver.is_stochastic
+    return structure.is_random and solver.is_stochastic
 
 
 def drawn_afresh(problem: Problem, step: int) -> Problem:

@@ -10,13 +10,14 @@ nothing of the answer. Terms are then numbers without a unit: content is the sha
 that is unexplained, style the share of the distance to the painting that is left.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nstyle.arrays import FeatureMaps, Image, PyTree, Scalar
 from nstyle.errors import NstyleError, check_choice
@@ -45,8 +46,9 @@ from nstyle.networks import (
     layer_names,
     minimum_size,
     network_features,
+    pool_counts,
 )
-from nstyle.records import tried
+from nstyle.records import Record, tried
 
 #: Style losses that regions and tiles can make, for messages; of `mmd` not the gaussian kernel.
 BY_MOMENTS = ", ".join(name for name, loss in STYLE_LOSSES.items() if loss().by_moments)
@@ -131,6 +133,42 @@ class Structure:
             )
         if not self.layers:
             raise NstyleError("content_layers and style_layers are both empty: nothing to optimise")
+        self.pooling.check_pools(*pool_counts(self.layers, self.network))
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """What it chooses among, by the field that holds it."""
+        return {name: own for name, own in vars(self).items() if isinstance(own, Record)}
+
+    @property
+    def numbers(self) -> dict[str, PyTree]:
+        """The traced options of its records, by field."""
+        return {name: own.numbers for name, own in self.records.items()}
+
+    @property
+    def static(self) -> "Structure":
+        """The same, the traced options at their defaults: what decides compiled programs."""
+        static: PyTree = {name: own.static for name, own in self.records.items()}
+        return replace(self, **static)
+
+    def bound(self, options: PyTree, seed: PyTree = ()) -> "Structure":
+        """Returns the same with traced options, for use inside a compiled program.
+
+        Args:
+          options: `Problem.options`; empty leaves its own.
+          seed: `Problem.seed`, of what a pooling draws.
+        """
+        bound = copy.copy(self)
+        for name, given in (options or {}).items():
+            object.__setattr__(bound, name, getattr(self, name).bound(given))
+        if self.pooling.is_random:
+            object.__setattr__(bound, "pooling", bound.pooling.drawn(key_of(seed)))
+        return bound
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its loss draws random numbers."""
+        return self.style_loss.is_random or self.pooling.is_random
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -193,14 +231,15 @@ class Problem(NamedTuple):
       params: weights of the network.
       targets: see there.
       weights: of the terms.
-      seed: of what a style loss draws, as good as 0 where it is left empty. Empty and not None,
-        which stands for an axis where problems are batched.
+      seed: of what a style loss or a pooling draws, as good as 0 where it is left empty. Empty and
+        not None, which stands for an axis where problems are batched.
       blend: the share of each style target in the style term of a layer.
       guidance: by style layer, what each position counts in each region of the generated picture,
         (regions, h, w), each region's sum is 1; empty where `Structure.regions` names none.
       content_weights: by content layer, what the content loss at each position is multiplied by,
         (h, w, 1); empty unless `Structure.content_weighted`.
       references: what terms are divided by; empty leaves them in the units of their losses.
+      options: `Structure.numbers`; empty takes those of the structure as constants.
     """
 
     params: Params
@@ -211,6 +250,7 @@ class Problem(NamedTuple):
     guidance: FeatureMaps | tuple[()] = ()
     content_weights: FeatureMaps | tuple[()] = ()
     references: References | tuple[()] = ()
+    options: dict[str, PyTree] | tuple[()] = ()
 
 
 class Terms(NamedTuple):
@@ -243,6 +283,11 @@ def features_of(
         padding=structure.padding,
     )
     return {layer: structure.smoothing(feature) for layer, feature in features.items()}
+
+
+def key_of(seed: PyTree) -> PRNGKeyArray:
+    """Returns the key of `Problem.seed`."""
+    return jax.random.key(0 if isinstance(seed, tuple) else seed)
 
 
 def content_targets(structure: Structure, params: Params, content: Image) -> FeatureMaps:
@@ -284,6 +329,7 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
         content layers.
       problem: weights of the network, targets, weights of the terms.
     """
+    structure = structure.bound(problem.options, problem.seed)
     image = seen(structure, image)
     features = features_of(structure, problem.params, image, structure.layers)
     content = content_distances(structure, features, problem)
@@ -324,7 +370,7 @@ def style_distances(
     """
     by_layer = _looked_at(structure, features)
     loss, pixels = structure.style_loss, shape[0] * shape[1]
-    key = jax.random.key(0 if isinstance(problem.seed, tuple) else problem.seed)
+    key = key_of(problem.seed)
 
     def distance(layer: str, target: PyTree, region: int | None) -> Scalar:
         if region is None:

@@ -35,7 +35,7 @@ from nstyle.arrays import Image, PyTree, Scalar
 from nstyle.errors import NstyleError
 from nstyle.images.colour import grey
 from nstyle.losses import Moments, total_variation
-from nstyle.networks import Params, extent, width
+from nstyle.networks import Params, Pooling, extent, width
 from nstyle.objective.balance import CONTENT_FLOOR, STYLE_FLOOR, worth
 from nstyle.objective.blocks import Maps, Slopes, Sums, backward_tile, forward_tile
 from nstyle.objective.terms import (
@@ -92,23 +92,26 @@ def value_and_grad(
     content = {layer: np.asarray(target) for layer, target in targets.content.items()}
     for layer, target in content.items():
         _check_target(structure, layer, target, image.shape)
+    bound = structure.bound(problem.options)
     parts = blocks_of(structure, image.shape, tile)
     inputs, gates = [np.asarray(image, np.float32)], []
     total = Sums({}, {}, {})
     for part in parts:
-        sums, maps = _forward(part, params, inputs[-1], content)
+        sums, maps = _forward(part, bound.pooling, params, inputs[-1], content)
         for own, of_all in zip(sums, total, strict=True):
             of_all.update(own)
         inputs.append(maps.pooled)
         gates.append(maps.gates)
-    terms, slopes = _terms(structure, problem, image.shape, total)
+    terms, slopes = _terms(bound, problem, image.shape, total)
 
     cotangent = inputs.pop()
     for part in reversed(parts):
         # The cotangent of a map takes the map's place; only the picture is the caller's.
         above = inputs.pop()
         below = above if inputs else np.empty_like(above)
-        _backward(part, params, above, below, content, slopes, gates.pop(), cotangent)
+        _backward(
+            part, bound.pooling, params, above, below, content, slopes, gates.pop(), cotangent
+        )
         cotangent = below
     tv, tv_gradient = _total_variation(structure.tv_kind, structure.value_range, image, weights.tv)
     cotangent += np.asarray(tv_gradient)
@@ -183,6 +186,7 @@ def references(
         energy = loss.compare(loss.of_moments(blank, positions), target, pixels)
         return worth(loss.compare(found, target, pixels), STYLE_FLOOR * energy)
 
+    structure = structure.bound(problem.options)
     loss, pixels = structure.style_loss, photograph.shape[0] * photograph.shape[1]
     own = style_targets(structure, problem.params, photograph, tile)
     return References(
@@ -208,7 +212,7 @@ def _targets(
     inputs = np.asarray(image, np.float32)
     inputs = grey(inputs) if structure.luminance else inputs
     for part in blocks_of(structure, image.shape, tile):
-        sums, maps = _forward(part, params, inputs, None)
+        sums, maps = _forward(part, structure.pooling, params, inputs, None)
         yield sums, maps
         inputs = maps.pooled
 
@@ -276,17 +280,23 @@ def _total_variation(
 
 
 def _forward(
-    part: Block, params: Params, inputs: Map, content: Mapping[str, Map] | None
+    part: Block,
+    pooling: Pooling,
+    params: Params,
+    inputs: Map,
+    content: Mapping[str, Map] | None,
 ) -> tuple[Sums, Maps]:
     """Runs a block over its whole input; without content targets, in order to make targets."""
     size = inputs.shape[:2]
     own = jax.tree.map(jnp.asarray, part.own(params))
+    options = part.own_pooling(pooling).numbers if part.pools else {}
     sums, maps = _blank(part, size, for_targets=content is None)
 
     for window in windows_of(part, size):
         targets = content if content is None else read_all(part.own(content), window)
         crop = read(inputs, window, part.halo)
-        tile_sums, tile_maps = jax.device_get(forward_tile(part, own, crop, window, size, targets))
+        made = forward_tile(part, own, crop, window, size, targets, options)
+        tile_sums, tile_maps = jax.device_get(made)
         sums = jax.tree.map(np.add, sums, tile_sums)
         for layer, whole in maps.features.items():
             write(whole, window, tile_maps.features[layer])
@@ -320,6 +330,7 @@ def _blank(part: Block, size: tuple[int, ...], for_targets: bool) -> tuple[Sums,
 
 def _backward(
     part: Block,
+    pooling: Pooling,
     params: Params,
     inputs: Map,
     outputs: Map,
@@ -337,6 +348,7 @@ def _backward(
     rows, columns = part.tile
     above, beside = part.halo
     own = jax.tree.map(jnp.asarray, part.own(params))
+    options = part.own_pooling(pooling).numbers if part.pools else {}
     own_slopes = Slopes(*map(part.own, slopes))
 
     channels = inputs.shape[2]
@@ -352,6 +364,7 @@ def _backward(
             own_slopes,
             {layer: read(gate, window, part.beyond(layer)) for layer, gate in gates.items()},
             None if pooled is None else read(pooled, window.halved()),
+            options,
         )
         band[:, window.left : window.left + columns + 2 * beside] += np.asarray(cotangent)
         if window.left + columns < size[1]:

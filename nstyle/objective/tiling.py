@@ -7,9 +7,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from nstyle.arrays import Features
+from nstyle.arrays import Features, PyTree
 from nstyle.errors import NstyleError
-from nstyle.networks import NETWORKS, blocks, deepest, extent, width
+from nstyle.networks import (
+    NETWORKS,
+    POOLINGS,
+    Pooling,
+    blocks,
+    deepest,
+    extent,
+    pool_counts,
+    width,
+)
 from nstyle.objective.terms import BY_MOMENTS, Structure
 
 #: Features, a pooled map, a picture or the cotangent of one of these, in the host's memory.
@@ -44,9 +53,18 @@ class Block(NamedTuple):
         """The height and width of its features for a picture of some shape."""
         return extent(self.layers[0], self.structure.network, shape)
 
-    def pool(self, x: Features) -> Features:
-        """The pool after it."""
-        return self.structure.pooling(x, NETWORKS[self.structure.network].pool)
+    def own_pooling(self, pooling: Pooling) -> Pooling:
+        """Returns what a pooling of the whole network is for the pool after the block."""
+        return pooling.at(pool_counts(self.layers[-1:], self.structure.network)[0])
+
+    @property
+    def pooling(self) -> Pooling:
+        """Of the pool after it, if there is one; its traced options are at their defaults."""
+        return self.own_pooling(self.structure.pooling)
+
+    def pool(self, x: Features, options: PyTree) -> Features:
+        """Returns what the pool after it makes of features, with traced options."""
+        return self.pooling.bound(options)(x, NETWORKS[self.structure.network].pool)
 
     @property
     def halo(self) -> tuple[int, int]:
@@ -56,7 +74,7 @@ class Block(NamedTuple):
     @property
     def recomputed(self) -> tuple[str, ...]:
         """The layers whose features the backward pass needs, as a rule to the last with a loss."""
-        if self.structure.pooling.even_share is None and self.pools:
+        if self.pools and self.pooling.even_share is None:
             return self.layers
         losses = [i for i, name in enumerate(self.layers, 1) if name in self.structure.layers]
         return self.layers[: max(losses, default=0)]
@@ -81,6 +99,10 @@ class Block(NamedTuple):
 
     def _halo_of(self, convolutions: int) -> tuple[int, int]:
         return convolutions * self.margin[0], convolutions * self.margin[1]
+
+
+#: Poolings that tiles can make, for messages.
+_LOCAL = ", ".join(name for name, pooling in POOLINGS.items() if pooling.is_local)
 
 
 class Window(NamedTuple):
@@ -111,7 +133,7 @@ def check_structure(structure: Structure) -> None:
     if not structure.pooling.is_local:
         raise NstyleError(
             f"pooling: {structure.pooling.name} may read beyond its windows, where memory and tile"
-            " see nothing (they work with avg, max and l2)"
+            f" see nothing, or draw (they work with {_LOCAL})"
         )
     if structure.precision != "float32":
         raise NstyleError(
@@ -150,7 +172,7 @@ def blocks_of(structure: Structure, shape: tuple[int, ...], tile: int) -> list[B
     # Without reductions and normalisations: tiles do not read them, so they compile nothing again.
     structure = Structure(
         structure.network,
-        structure.pooling,
+        structure.pooling.static,
         structure.pixels,
         structure.content_layers,
         structure.style_layers,

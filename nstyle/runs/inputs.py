@@ -16,7 +16,7 @@ from nstyle.config import INITS, files, record
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.images import colour
-from nstyle.networks import Params, Pooling, needed, scale_pools, turned, weights
+from nstyle.networks import Params, Pooling, needed, turned, weights
 from nstyle.networks.rescaling import rescaled
 from nstyle.objective import Structure
 from nstyle.objective.regions import Guide, Labels
@@ -45,7 +45,6 @@ class Network:
 
     sha256: str
     rescaled_for: Pooling | None
-    pooling_factor: float
     pixels: str
     params: Params = field(compare=False, repr=False)
 
@@ -72,7 +71,6 @@ def network_of(config: DictConfig) -> Network:
         config.network,
         config.pixels,
         record(config, Pooling) if config.rescale else None,
-        _pooling_factor(config),
         needed((*config.content_layers, *config.style_layers), config.network),
         config.weights_seed,
         _stamp(config.weights),
@@ -90,30 +88,14 @@ def _network(
     network: str,
     pixels: str | None,
     rescaled_for: Pooling | None,
-    pooling_factor: float,
     layers: tuple[str, ...],
     seed: int,
     stamp: Any,
 ) -> Network:
     loaded = weights.load(source, network, pixels, seed)
     params = loaded.params if rescaled_for is None else rescaled(loaded, rescaled_for)
-    if pooling_factor != 1.0:
-        params = scale_pools(params, pooling_factor, network)
     params = {name: params[name] for name in layers}
-    return Network(
-        loaded.sha256,
-        rescaled_for,
-        pooling_factor,
-        loaded.pixels,
-        turned(params, network),
-    )
-
-
-def _pooling_factor(config: DictConfig) -> float:
-    """Returns what `pooling_scale` multiplies pooled maps by, beside the pooling's own scale."""
-    if config.pooling_scale is None:
-        return 1.0
-    return float(config.pooling_scale) / record(config, Pooling).scale
+    return Network(loaded.sha256, rescaled_for, loaded.pixels, turned(params, network))
 
 
 @functools.lru_cache(maxsize=32)

@@ -75,7 +75,7 @@ def build(planned: Plan) -> Job:
         planned.recoloured,
         planned.guide,
         planned.content_map,
-        seed if structure.style_loss.is_random else None,
+        seed if structure.is_random else None,
     )
 
     def stage(size: Size) -> Stage:
@@ -88,7 +88,7 @@ def build(planned: Plan) -> Job:
         return Stage(problem, size.shape, Stopping(size.steps, planned.tolerance), size.tile)
 
     return Job(
-        structure,
+        structure.static,
         tuple(stage(size) for size in planned.sizes),
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.solver,
@@ -106,18 +106,20 @@ def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
       scale: of the size, in parts of the result's.
     """
     structure, network, content, styles, guide, content_map, seed = scene
-    shape = size.shape
+    shape, draws = size.shape, () if seed is None else seed
     style_targets: dict[str, tuple[Any, ...]] = dict.fromkeys(structure.style_layers, ())
     for number, (style, own_shape) in enumerate(zip(styles, size.style_shapes, strict=True)):
         if guide is None or guide.is_whole(number):
-            own = _style_target(structure, network, style, own_shape, size.tile)
+            own = _style_target(structure, network, style, own_shape, size.tile, draws)
             copies = 1 if guide is None else len(guide.served(number))
         else:
-            own = _guided_target(structure, network, style, own_shape, guide, number, scale)
+            own = _guided_target(structure, network, style, own_shape, guide, number, scale, draws)
             copies = 1
         style_targets = {layer: style_targets[layer] + copies * own[layer] for layer in own}
     content_targets = (
-        {} if content is None else _content_target(structure, network, content, shape, size.tile)
+        {}
+        if content is None
+        else _content_target(structure, network, content, shape, size.tile, draws)
     )
     return Problem(
         network.params,
@@ -128,6 +130,7 @@ def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
         content_weights=()
         if content_map is None
         else _content_weights(structure, content_map, shape),
+        options=structure.numbers,
     )
 
 
@@ -150,12 +153,13 @@ def _content_target(
     content: Picture,
     shape: tuple[int, ...],
     tile: int | None,
+    seed: int | tuple[()],
 ) -> Json:
     picture = scaled_to(content.array, shape)
     if tile is not None:
         scaled = structure.value_range * picture
         return tiles.content_targets(structure, network.params, scaled, tile)
-    return content_target(structure, network.params, jnp.asarray(picture))
+    return content_target(structure, network.params, jnp.asarray(picture), seed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -165,11 +169,12 @@ def _style_target(
     style: Picture,
     shape: tuple[int, ...],
     tile: int | None,
+    seed: int | tuple[()],
 ) -> dict[str, tuple[Any, ...]]:
     picture = scaled_to(style.array, shape)
     if tile is not None:
         return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
-    return style_target(structure, network.params, jnp.asarray(picture))
+    return style_target(structure, network.params, jnp.asarray(picture), seed=seed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -181,10 +186,11 @@ def _guided_target(
     guide: Guide,
     number: int,
     scale: float,
+    seed: int | tuple[()],
 ) -> dict[str, tuple[Any, ...]]:
     own = guide.of_style(number, shape, structure.style_layers, structure.network, scale)
     picture = jnp.asarray(scaled_to(style.array, shape))
-    return style_target(structure, network.params, picture, jax.tree.map(jnp.asarray, own))
+    return style_target(structure, network.params, picture, jax.tree.map(jnp.asarray, own), seed)
 
 
 @functools.lru_cache(maxsize=8)

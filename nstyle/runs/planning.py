@@ -103,8 +103,8 @@ class Plan(NamedTuple):
     @property
     def records(self) -> tuple[Record, ...]:
         """What decides the result by its code, which may be a user's own."""
-        of = self.structure
-        return (of.pooling, of.content_loss, of.style_loss, of.smoothing, self.solver)
+        chosen = (*self.structure.records.values(), self.solver)
+        return tuple(part for own in chosen for part in own.parts)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -162,9 +162,12 @@ def structure_of(config: DictConfig, pixels: str) -> Structure:
     Raises:
       NstyleError: a name is not one of those allowed.
     """
+    pooling = record(config, Pooling)
+    if config.pooling_scale is not None:
+        pooling = dataclasses.replace(pooling, scale=config.pooling_scale)
     return Structure(
         network=config.network,
-        pooling=record(config, Pooling),
+        pooling=pooling,
         pixels=pixels,
         content_layers=tuple(config.content_layers),
         style_layers=tuple(config.style_layers),
@@ -257,7 +260,7 @@ def _check_pictures(
 def kind_of(planned: Plan) -> Kind:
     """Returns what another run must be like to be optimised together with this one."""
     sizes = tuple(size._replace(style_shapes=()) for size in planned.sizes)
-    return Kind(planned.structure, planned.network, planned.solver, planned.tolerance, sizes)
+    return Kind(planned.structure.static, planned.network, planned.solver, planned.tolerance, sizes)
 
 
 def _sizes(
