@@ -12,6 +12,7 @@ Points = Float[Array, "n c"]
 FeatureMaps = dict[str, Float[Array, "_ _ _"]]  # by layer; each has its own size
 Image = Float[Array, "h w 3"]
 Scalar = Float[Array, ""]
+Number = Float[Array, ""] | float
 PyTree: TypeAlias = Any  # arrays in tuples, lists and dictionaries, as JAX has them
 
 

@@ -17,7 +17,9 @@ from nstyle.networks import (
     layer_names,
     minimum_size,
     network_features,
+    taps,
 )
+from nstyle.networks import width as width_of
 
 
 def test_counts_of_convolutions_are_those_of_the_paper():
@@ -53,7 +55,9 @@ def test_geometry():
 @pytest.mark.parametrize("spelling", ["conv4", "relu4"])
 def test_alexnets_layers_have_no_blocks(spelling):
     assert canonical(spelling, "alexnet") == "conv4"
-    with pytest.raises(NstyleError, match=r"no layer 'conv4_2'; did you mean 'conv4'\? .*conv5\)"):
+    with pytest.raises(
+        NstyleError, match=r"no layer 'conv4_2'; did you mean 'conv4'\? .*conv5; each"
+    ):
         canonical("conv4_2", "alexnet")
 
 
@@ -69,8 +73,43 @@ def test_geometry_of_alexnet():
     assert blocks(("conv4",), "alexnet") == [("conv1",), ("conv2",), ("conv3", "conv4")]
 
 
+@pytest.mark.parametrize(
+    ("network", "module", "layer"),
+    [
+        ("vgg16", 0, "conv1_1.pre"),
+        ("vgg16", 4, "pool1"),
+        ("vgg19", 21, "conv4_2.pre"),
+        ("vgg19", 22, "conv4_2"),
+        ("vgg19", 36, "pool5"),
+        ("alexnet", 2, "pool1"),
+        ("alexnet", 6, "conv3.pre"),
+        ("alexnet", 12, "pool5"),
+    ],
+)
+def test_torchvisions_numbers_of_modules(network, module, layer):
+    """As in `torchvision.models.vgg19().features` and the others'."""
+    assert canonical(f"features.{module}", network) == layer
+
+
+def test_spellings_of_the_other_layers():
+    for spelling, layer in {
+        "relu4_2.pre": "conv4_2.pre",
+        "block3_conv1.pre": "conv3_1.pre",
+        "block2_pool": "pool2",
+        "input": "input",
+        "hyper(relu1_1, block2_conv1)": "hyper(conv1_1,conv2_1)",
+    }.items():
+        assert canonical(spelling, "vgg16") == layer
+
+
+@pytest.mark.parametrize("wrong", ["pool6", "features.31", "conv4_2.post", "hyper(conv1_1)"])
+def test_layers_that_are_not_there(wrong):
+    with pytest.raises(NstyleError, match="layer"):
+        canonical(wrong, "vgg16")
+
+
 networks_and_layers = st.sampled_from(
-    [(network, layer) for network in NETWORKS for layer in layer_names(network)]
+    [(network, layer) for network in NETWORKS for layer in taps(network)]
 )
 
 
@@ -97,7 +136,7 @@ def test_extents_are_those_of_the_features(of, height, width):
         params,
         jax.ShapeDtypeStruct((height, width, 3), jnp.float32),
     )
-    channels = kernel_shape(layer, network)[3]
+    channels = width_of(layer, network)
     assert features[layer].shape == (*extent(layer, network, (height, width)), channels)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nstyle.arrays import Features, Points, Scalar, at_least_float32
+from nstyle.arrays import Features, Number, Points, Scalar, at_least_float32
 from nstyle.losses.points import grid_sample, squared_distances, unit_rows
 from nstyle.records import Record, choice, number
 
@@ -250,7 +250,7 @@ def self_similarity(points: Points, target: Points) -> Scalar:
     return jnp.mean(jnp.sum(jnp.abs(shares(points) - shares(target)), axis=0))
 
 
-def contextual(points: Points, target: Points, bandwidth: float = 0.1) -> Scalar:
+def contextual(points: Points, target: Points, bandwidth: Number = 0.1) -> Scalar:
     """Returns -log of the contextual similarity; see `Contextual`."""
     mean = jnp.mean(target, axis=0)
     distances = 0.5 * squared_distances(unit_rows(points - mean), unit_rows(target - mean))

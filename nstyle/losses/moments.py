@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nstyle.arrays import Features, Gram, Points, PyTree, Scalar, matrix_product
+from nstyle.arrays import Features, Gram, Number, Points, PyTree, Scalar, matrix_product
 from nstyle.losses.points import points_of, squared_distances
 from nstyle.losses.style import MomentLoss, Moments, StyleLoss, mean_squares, moments
 from nstyle.records import choice, number
@@ -128,7 +128,7 @@ class Wasserstein(MomentLoss):
         return gaussian_wasserstein(found, target)
 
 
-def polynomial_mmd(found: Moments, target: Moments, offset: float = 1.0) -> Scalar:
+def polynomial_mmd(found: Moments, target: Moments, offset: Number = 1.0) -> Scalar:
     """Returns the squared MMD of the kernel (x.y / c + offset)^2, of features by their moments.
 
     Its features are the products of two channels and, times the root of 2 c `offset`, the channels,
@@ -140,7 +140,7 @@ def polynomial_mmd(found: Moments, target: Moments, offset: float = 1.0) -> Scal
     return products + 2.0 * offset * mean_squares(found.mean, target.mean)
 
 
-def gaussian_mmd(points: Points, target: Float[Array, "m c"], bandwidth: float = 1.0) -> Scalar:
+def gaussian_mmd(points: Points, target: Float[Array, "m c"], bandwidth: Number = 1.0) -> Scalar:
     """Returns the squared MMD of two samples with a Gaussian kernel; see `MMD`."""
     centre = jnp.mean(target, axis=0)  # distances do not depend on it, their rounding does
     points, target = points - centre, target - centre

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array, Float
 
-from nstyle.arrays import Features, at_least_float32
+from nstyle.arrays import Features, Number, at_least_float32
 from nstyle.records import Record, number
 
 
@@ -54,7 +54,7 @@ class Swag(Smoothing):
         return softmax_smoothing(features, self.temperature)
 
 
-def softmax_smoothing(features: Features, temperature: float = 1.0) -> Features:
+def softmax_smoothing(features: Features, temperature: Number = 1.0) -> Features:
     """Returns the softmax over all entries of a feature map, times their number.
 
     SWAG of Wang, Li and Vasconcelos 2021 (arXiv 2104.05623): exp(F_ik / T) over the sum of

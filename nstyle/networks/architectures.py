@@ -1,4 +1,4 @@
-"""Names, order and geometry of the convolutions of the networks: VGG-16, VGG-19 and AlexNet.
+"""Names, order and geometry of the layers of the networks: VGG-16, VGG-19 and AlexNet.
 
 Without the fully connected layers:
 
@@ -7,9 +7,14 @@ Without the fully connected layers:
 - AlexNet: Krizhevsky 2014 (arXiv 1404.5997), the one tower of torchvision, whose widths differ from
   the two of 2012. Layers are `conv1` to `conv5`.
 
-A layer stands for its features *after* the ReLU, and may also be spelt `relu...`.
+A layer stands for its features *after* the ReLU, and may also be spelt `relu...`. Besides these
+there are `conv4_2.pre`, before the ReLU; `pool3`, what the pool after block 3 makes (`pool1` of
+AlexNet: after conv1); `input`, the preprocessed picture; and `features.21`, as torchvision numbers
+its modules. `hyper(conv1_1,conv2_1)` is a hypercolumn (Hariharan et al. 2015): layers side by side,
+each resized to the positions of the shallowest.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -89,7 +94,15 @@ NETWORKS: dict[str, Architecture] = {
     ),
 }
 
-_SPELLINGS = {r"(?:conv|relu)(\d(?:_\d)?)": r"conv\1", r"block(\d)_conv(\d)": r"conv\1_\2"}
+#: What users call layers, and how the tables here spell it.
+_SPELLINGS = {
+    r"(?:conv|relu)(\d(?:_\d)?)": r"conv\1",
+    r"block(\d)_conv(\d)": r"conv\1_\2",
+    r"block(\d)_pool": r"pool\1",
+}
+
+#: Layers side by side.
+_HYPER = re.compile(r"hyper\((.+)\)")
 
 
 def layer_names(network: str) -> tuple[str, ...]:
@@ -98,30 +111,74 @@ def layer_names(network: str) -> tuple[str, ...]:
     return tuple(layer.name for layer in NETWORKS[network].convolutions)
 
 
+@functools.cache
+def taps(network: str) -> tuple[str, ...]:
+    """Returns all layers of `network` in order: `input`, `conv1_1.pre`, `conv1_1`, ..., `pool5`."""
+    found, before = ["input"], ""
+    for name in layer_names(network):
+        if geometry(name, network).pooled:
+            found.append(_pool_after(before))
+        found += [f"{name}.pre", name]
+        before = name
+    return (*found, _pool_after(before))
+
+
+def _pool_after(convolution: str) -> str:
+    return f"pool{convolution.removeprefix('conv')[0]}"
+
+
 def canonical(layer: str, network: str) -> str:
     """Returns `layer` as the network's own table spells it.
 
     Raises:
       NstyleError: `network` has no such layer; the line gives the nearest name and all of them.
     """
-    names = layer_names(network)
-    for spelling, name in _SPELLINGS.items():
-        if (match := re.fullmatch(spelling, layer)) and (found := match.expand(name)) in names:
-            return found
+    names = taps(network)
+    if match := _HYPER.fullmatch(layer):
+        parts = tuple(canonical(part.strip(), network) for part in match[1].split(","))
+        if len(set(parts)) < max(2, len(parts)):
+            raise NstyleError(f"layer: {layer!r} is to name two layers or more, each once")
+        return f"hyper({','.join(parts)})"
+    name, dot, place = layer.partition(".")
+    if name == "features" and place.isdecimal() and int(place) < len(names) - 1:
+        return names[1 + int(place)]
+    for spelling, own in _SPELLINGS.items():
+        if match := re.fullmatch(spelling, name):
+            name = match.expand(own)
+            break
+    if name + dot + place in names:
+        return name + dot + place
     raise NstyleError(
         f"layer: {network} has no layer {layer!r}{nearest(layer, names)} (its layers:"
-        f" {', '.join(names)})"
+        f" {', '.join(layer_names(network))}; each with .pre before its ReLU; input,"
+        f" {', '.join(name for name in names if name.startswith('pool'))})"
     )
 
 
+def members(layer: str) -> tuple[str, ...]:
+    """Returns the layers of a hypercolumn; of another layer itself."""
+    match = _HYPER.fullmatch(layer)
+    return tuple(match[1].split(",")) if match else (layer,)
+
+
+def depth(layer: str, network: str) -> int:
+    """Returns the place of a layer among the network's `taps`; of a hypercolumn the deepest's."""
+    return max(taps(network).index(name) for name in members(layer))
+
+
 def geometry(layer: str, network: str) -> Convolution:
-    """Returns the convolution of a layer in the canonical spelling."""
+    """Returns a convolution by its name."""
     return NETWORKS[network].convolutions[layer_names(network).index(layer)]
 
 
 def width(layer: str, network: str) -> int:
     """Returns the number of channels of a layer in the canonical spelling."""
-    return geometry(layer, network).width
+
+    def own(name: str) -> int:
+        before = needed((name,), network)
+        return geometry(before[-1], network).width if before else 3
+
+    return sum(map(own, members(layer)))
 
 
 def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
@@ -134,29 +191,42 @@ def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
 
 def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
     """Returns the convolutions that `layers` need: all of `network` up to the deepest of them."""
-    names = layer_names(network)
-    return names[: names.index(deepest(layers, network)) + 1]
+    upto = taps(network)[: depth(deepest(layers, network), network) + 1]
+    return tuple(name for name in layer_names(network) if f"{name}.pre" in upto)
 
 
 def blocks(layers: tuple[str, ...], network: str) -> list[tuple[str, ...]]:
-    """Returns the convolutions that `layers` need, parted where a pool lies between them."""
+    """Returns the convolutions that `layers` need, parted where a pool lies between them.
+
+    Where the deepest layer is a pool or the picture, the convolution that it goes into is in a
+    block of its own.
+    """
+    names, last = layer_names(network), deepest(layers, network)
+    count = len(needed(layers, network)) + (last == "input" or last.startswith("pool"))
     found: list[tuple[str, ...]] = [()]
-    for name in needed(layers, network):
+    for name in names[:count]:
         if geometry(name, network).pooled:
             found.append(())
         found[-1] += (name,)
     return found
 
 
+def entry(convolution: str, network: str) -> str:
+    """Returns the layer that goes into a convolution."""
+    return taps(network)[depth(f"{convolution}.pre", network) - 1]
+
+
 def pool_counts(layers: tuple[str, ...], network: str) -> tuple[int, int]:
-    """Returns how many pools there are before the deepest of `layers`, and in all of `network`."""
-    before = sum(geometry(name, network).pooled for name in needed(layers, network))
-    return before, sum(layer.pooled for layer in NETWORKS[network].convolutions)
+    """Returns how many pools there are up to the deepest of `layers`, and between convolutions."""
+    upto = taps(network)[: depth(deepest(layers, network), network) + 1]
+    pools = [name for name in taps(network)[:-1] if name.startswith("pool")]
+    return sum(name.startswith("pool") for name in upto), len(pools)
 
 
 def deepest(layers: tuple[str, ...], network: str) -> str:
-    """Returns the layer of `layers` that comes last in `network`."""
-    return max(layers, key=layer_names(network).index)
+    """Returns the layer of `layers` that comes last in `network`, itself or one of its members."""
+    found = (name for layer in layers for name in members(layer))
+    return max(found, key=lambda name: depth(name, network))
 
 
 def extent(layer: str, network: str, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -178,12 +248,17 @@ def minimum_size(layer: str, network: str) -> int:
 
 
 def windows(layer: str, network: str) -> Iterator[tuple[int, int, int]]:
-    """Yields edge, stride and padding of every pool and convolution from a picture to a layer."""
-    for name in needed((layer,), network):
-        own = geometry(name, network)
-        if own.pooled:
+    """Yields edge, stride and padding of every pool and convolution from a picture to a layer.
+
+    Of a hypercolumn those of the shallowest layer, whose positions it has.
+    """
+    shallowest = min(members(layer), key=lambda name: depth(name, network))
+    for name in taps(network)[1 : depth(shallowest, network) + 1]:
+        if name.startswith("pool"):
             yield NETWORKS[network].pool, 2, 0
-        yield own.kernel, own.stride, own.padding
+        elif name.endswith(".pre"):
+            own = geometry(name.removesuffix(".pre"), network)
+            yield own.kernel, own.stride, own.padding
 
 
 def gradient_flops(layers: tuple[str, ...], network: str, shape: tuple[int, ...]) -> int:

@@ -1,12 +1,12 @@
 """VGG-16, VGG-19 and AlexNet as frozen feature extractors.
 
 The network sees one picture of shape (height, width, 3), already in the pixels that its weights
-expect (`preprocess`), and returns the features of the layers asked for, after the ReLU.
+expect (`preprocess`), and returns the features of the layers asked for.
 """
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,7 +16,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nstyle.arrays import FeatureMaps, Image
-from nstyle.networks.architectures import NETWORKS, geometry, layer_names, needed
+from nstyle.networks.architectures import (
+    NETWORKS,
+    deepest,
+    depth,
+    geometry,
+    layer_names,
+    members,
+    needed,
+    taps,
+)
 from nstyle.networks.poolings import Pooling
 
 #: Kernel (3, 3, in, out) and bias (out,) of every convolution, by canonical layer name; with
@@ -51,8 +60,9 @@ PRECISIONS: dict[str, Precision] = {
 }
 
 #: What lies beyond the picture's border, as `jnp.pad` names it: zeros, which is the mean pixel, as
-#: every network here was trained; the border itself; or the picture mirrored at its border.
-PADDINGS = {"zeros": "constant", "replicate": "edge", "reflect": "reflect"}
+#: every network here was trained; the border itself; or the picture mirrored at its border. None
+#: is nothing: with `partial` each convolution counts what is inside alone, and for all of it.
+PADDINGS = {"zeros": "constant", "replicate": "edge", "reflect": "reflect", "partial": None}
 
 #: Mean pixel, on the scale from 0 to 1, of each family of pretrained weights.
 MEAN_PIXEL: dict[str, tuple[float, float, float]] = {
@@ -134,12 +144,43 @@ def framed(x: Image, layer: str, network: str, padding: str) -> tuple[Float[Arra
     Returns:
       The larger picture, and how many positions to cut off each side of the layer's features.
     """
-    if padding == "zeros":
+    mode = PADDINGS[padding]
+    if mode in (None, "constant"):
         return x, 0
     own = geometry(layer, network)
     positions = -(-own.padding // own.stride)
     pixels = positions * own.stride
-    return jnp.pad(x, ((pixels, pixels), (pixels, pixels), (0, 0)), PADDINGS[padding]), positions
+    return jnp.pad(x, ((pixels, pixels), (pixels, pixels), (0, 0)), str(mode)), positions
+
+
+def _for_all(
+    x: Float[Array, "h w c"],
+    bias: Float[Array | np.ndarray, " c"],
+    layer: str,
+    network: str,
+    shape: tuple[int, ...],
+) -> Float[Array, "h w c"]:
+    """Returns a convolution's output as if what its kernel sees inside filled all of it.
+
+    Partial convolution (Liu et al. 2018, arXiv 1811.11718, equation 5): before the bias, times the
+    entries of the kernel over those that lie on its input.
+
+    Args:
+      x: the output, with zeros beyond the border.
+      bias: of the convolution.
+      layer: its name.
+      network: a key of `NETWORKS`.
+      shape: of its input.
+    """
+    own = geometry(layer, network)
+
+    def inside(length: int, outputs: int) -> np.ndarray:
+        first = own.stride * np.arange(outputs)[:, None] - own.padding + np.arange(own.kernel)
+        return np.sum((first >= 0) & (first < length), axis=1)
+
+    counts = np.outer(*(inside(shape[axis], x.shape[axis]) for axis in (0, 1)))
+    share = jnp.asarray(own.kernel**2 / counts, x.dtype)[..., None]
+    return jnp.where(share == 1, x, share * (x - bias) + bias)
 
 
 class Extractor(nn.Module):
@@ -150,7 +191,8 @@ class Extractor(nn.Module):
       pooling: how maps become smaller.
       layers: canonical names of the layers to return.
       precision: a key of `PRECISIONS`.
-      padding: of the first convolution, a key of `PADDINGS`; maps are padded with zeros.
+      padding: a key of `PADDINGS`. `replicate` and `reflect` are of the first convolution; the maps
+        within the network are padded with zeros.
     """
 
     network: str
@@ -162,18 +204,29 @@ class Extractor(nn.Module):
     @nn.compact
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
-        features: FeatureMaps = {}
-        used, pools = needed(self.layers, self.network), itertools.count()
-        x, cut = framed(x, used[0], self.network, self.padding)
-        for name in used:
-            if geometry(name, self.network).pooled:
+        found: FeatureMaps = {"input": x}
+        names, pools = taps(self.network), itertools.count()
+        used, first = needed(self.layers, self.network), layer_names(self.network)[0]
+        for name in names[1 : depth(deepest(self.layers, self.network), self.network) + 1]:
+            if name.startswith("pool"):
                 x = self.pooling.at(next(pools))(x, NETWORKS[self.network].pool)
-            turned = self.variables.get("params", {}).get(name, {}).get("turned")
-            x = nn.relu(convolution(name, self.network, self.precision, turned)(x))
-            x, cut = x[cut : x.shape[0] - cut, cut : x.shape[1] - cut], 0
-            if name in self.layers:
-                features[name] = x
-        return features
+            elif name in used:
+                x = nn.relu(x)
+            else:
+                own = name.removesuffix(".pre")
+                cut = 0
+                if own == first:
+                    x, cut = framed(x, own, self.network, self.padding)
+                turned = self.variables.get("params", {}).get(own, {}).get("turned")
+                before = x.shape
+                x = convolution(own, self.network, self.precision, turned)(x)
+                if self.padding == "partial":
+                    x = _for_all(
+                        x, self.variables["params"][own]["bias"], own, self.network, before
+                    )
+                x = x[cut : x.shape[0] - cut, cut : x.shape[1] - cut]
+            found[name] = x
+        return {layer: found[layer] for layer in self.layers}
 
 
 def preprocess(image: Image, pixels: str) -> Image:
@@ -217,10 +270,20 @@ def network_features(
       Arrays of shape (*`networks.extent`, channels), none negative, of the dtype of the precision.
     """
     used = {name: params[name] for name in needed(layers, network)}
-    module = Extractor(network, pooling, layers, precision, padding)
+    parts = tuple(dict.fromkeys(part for layer in layers for part in members(layer)))
+    module = Extractor(network, pooling, parts, precision, padding)
     features = module.apply({"params": used}, preprocess(image, pixels))
     assert isinstance(features, dict)
-    return features
+    return {layer: _side_by_side([features[part] for part in members(layer)]) for layer in layers}
+
+
+def _side_by_side(features: Sequence[Float[Array, "_ _ _"]]) -> Float[Array, "h w c"]:
+    """Returns maps as one, with the positions of the largest and the channels of all."""
+    if len(features) == 1:
+        return features[0]
+    height, width = max(own.shape[:2] for own in features)
+    resized = (jax.image.resize(x, (height, width, x.shape[2]), "bilinear") for x in features)
+    return jnp.concatenate([*resized], axis=2)
 
 
 def mean_activations(

@@ -141,10 +141,17 @@ def _recompute(
         x = preprocess(x / part.structure.value_range, part.structure.pixels)
         x = _bordered(x, part, window, size)
     features = {}
+
+    def keep(name: str, x: Features, beyond: tuple[int, int]) -> None:
+        if name in part.structure.layers:
+            features[name] = _inside(_trim(x, beyond), (0, 0), window, size)
+
+    keep(part.entry, x, part.halo)
     for layer in part.recomputed:
-        x = _layer(part, params, x, layer, window, size)
-        if layer in part.structure.layers:
-            features[layer] = _trim(x, part.beyond(layer))
+        x = _inside(_convolve(part, params, x, layer), part.beyond(layer), window, size)
+        keep(f"{layer}.pre", x, part.beyond(layer))
+        x = nn.relu(x)
+        keep(layer, x, part.beyond(layer))
     return features, x
 
 

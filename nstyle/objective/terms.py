@@ -11,6 +11,7 @@ that is unexplained, style the share of the distance to the painting that is lef
 """
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -43,7 +44,7 @@ from nstyle.networks import (
     Pooling,
     canonical,
     deepest,
-    layer_names,
+    depth,
     minimum_size,
     network_features,
     pool_counts,
@@ -315,8 +316,8 @@ def style_targets(
 
 
 def _looked_at(structure: Structure, features: FeatureMaps) -> dict[str, PyTree]:
-    order = layer_names(structure.network)
-    layers = tuple(sorted(structure.style_layers, key=order.index))
+    by_depth = functools.partial(depth, network=structure.network)
+    layers = tuple(sorted(structure.style_layers, key=by_depth))
     return structure.style_loss.looked_at(features, layers) if layers else {}
 
 

@@ -314,14 +314,15 @@ def _blank(part: Block, size: tuple[int, ...], for_targets: bool) -> tuple[Sums,
         return np.empty((size[0] // pooled, size[1] // pooled, channels), dtype)
 
     channels = part.channels
+    widths = {layer: width(layer, part.structure.network) for layer in part.structure.layers}
     content = part.own(dict.fromkeys(part.structure.content_layers))
     style = part.own(dict.fromkeys(part.structure.style_layers))
     pooled = empty(channels, pooled=2) if part.pools else None
-    grams = {layer: np.zeros((channels, channels)) for layer in style}
-    totals = {layer: np.zeros(channels) for layer in style}
+    grams = {layer: np.zeros((widths[layer], widths[layer])) for layer in style}
+    totals = {layer: np.zeros(widths[layer]) for layer in style}
     if for_targets:
         return Sums(grams, totals, {}), Maps(
-            {layer: empty(channels) for layer in content}, {}, pooled
+            {layer: empty(widths[layer]) for layer in content}, {}, pooled
         )
     gates = {layer: empty(channels // 8, np.uint8) for layer in part.gated}
     squares = {layer: np.zeros(()) for layer in content}

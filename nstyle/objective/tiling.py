@@ -11,12 +11,18 @@ from nstyle.arrays import Features, PyTree
 from nstyle.errors import NstyleError
 from nstyle.networks import (
     NETWORKS,
+    PADDINGS,
     POOLINGS,
     Pooling,
     blocks,
     deepest,
+    depth,
+    entry,
     extent,
+    layer_names,
+    members,
     pool_counts,
+    taps,
     width,
 )
 from nstyle.objective.terms import BY_MOMENTS, Structure
@@ -76,22 +82,33 @@ class Block(NamedTuple):
         """The layers whose features the backward pass needs, as a rule to the last with a loss."""
         if self.pools and self.pooling.even_share is None:
             return self.layers
-        losses = [i for i, name in enumerate(self.layers, 1) if name in self.structure.layers]
+        with_loss = self.structure.layers
+        losses = [
+            i for i, name in enumerate(self.layers, 1) if {name, f"{name}.pre"} & {*with_loss}
+        ]
         return self.layers[: max(losses, default=0)]
 
     @property
     def gated(self) -> tuple[str, ...]:
         """The layers after those: of them the backward pass needs the gates alone."""
-        return self.layers[len(self.recomputed) :]
+        return self.layers[len(self.recomputed) :] if self.pools else ()
 
     @property
     def pools(self) -> bool:
         """Whether another block follows."""
-        return self.layers[-1] != deepest(self.structure.layers, self.structure.network)
+        network = self.structure.network
+        last = deepest(self.structure.layers, network)
+        return depth(last, network) > depth(self.layers[-1], network)
+
+    @property
+    def entry(self) -> str:
+        """The layer that is its input."""
+        return entry(self.layers[0], self.structure.network)
 
     def own(self, by_layer: Mapping[str, T]) -> dict[str, T]:
-        """The entries of this block's layers."""
-        return {layer: by_layer[layer] for layer in self.layers if layer in by_layer}
+        """The entries of this block's layers: its input's, and those before and after each ReLU."""
+        names = [self.entry, *(name + part for name in self.layers for part in (".pre", ""))]
+        return {layer: by_layer[layer] for layer in names if layer in by_layer}
 
     def beyond(self, layer: str) -> tuple[int, int]:
         """How many positions of a layer beyond a tile the block's output sees."""
@@ -130,11 +147,22 @@ def check_structure(structure: Structure) -> None:
             f"network: memory and tile work with {' and '.join(able)} alone; the pools of"
             f" {structure.network} overlap, and tiles would too"
         )
+    network = structure.network
+    for layer in structure.layers:
+        if len(members(layer)) > 1:
+            raise NstyleError(f"{layer}: memory and tile do not work with layers side by side")
+    last = deepest(structure.layers, network)
+    if last == taps(network)[-1]:
+        raise NstyleError(
+            f"{last}: memory and tile work with layers up to {layer_names(network)[-1]}"
+        )
     if not structure.pooling.is_local:
         raise NstyleError(
             f"pooling: {structure.pooling.name} may read beyond its windows, where memory and tile"
             f" see nothing, or draw (they work with {_LOCAL})"
         )
+    if PADDINGS[structure.padding] is None:
+        raise NstyleError(f"padding: memory and tile do not work with {structure.padding}")
     if structure.precision != "float32":
         raise NstyleError(
             f"precision: {structure.precision} is not for tiles, which memory or tile asks for here"

@@ -16,7 +16,7 @@ from nstyle.config import INITS, files, record
 from nstyle.errors import NstyleError, nearest
 from nstyle.files import path_exists
 from nstyle.images import colour
-from nstyle.networks import Params, Pooling, needed, turned, weights
+from nstyle.networks import Params, Pooling, canonical, needed, turned, weights
 from nstyle.networks.rescaling import rescaled
 from nstyle.objective import Structure
 from nstyle.objective.regions import Guide, Labels
@@ -71,7 +71,13 @@ def network_of(config: DictConfig) -> Network:
         config.network,
         config.pixels,
         record(config, Pooling) if config.rescale else None,
-        needed((*config.content_layers, *config.style_layers), config.network),
+        needed(
+            tuple(
+                canonical(layer, config.network)
+                for layer in (*config.content_layers, *config.style_layers)
+            ),
+            config.network,
+        ),
         config.weights_seed,
         _stamp(config.weights),
     )

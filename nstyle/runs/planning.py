@@ -1,6 +1,7 @@
 """Plans: a run whose inputs are read and checked, before anything is computed."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from nstyle.errors import NstyleError
 from nstyle.files import Json
 from nstyle.images import colour
 from nstyle.losses import ContentLoss, Smoothing, StyleLoss
-from nstyle.networks import Pooling, gradient_flops, layer_names
+from nstyle.networks import Pooling, depth, gradient_flops
 from nstyle.objective import LossWeights, Structure
 from nstyle.objective.memory import bytes_beside, evaluation_bytes
 from nstyle.objective.problems import check_size
@@ -380,6 +381,6 @@ def layer_weights(
     if told is not None:
         return dict(zip(layers, told, strict=True))
     falloff = config.style_falloff if name == "style" else 1.0
-    by_depth = sorted(layers, key=layer_names(network).index)
+    by_depth = sorted(layers, key=functools.partial(depth, network=network))
     counts = {layer: falloff**-depth for depth, layer in enumerate(by_depth)}
     return {layer: counts[layer] / sum(counts.values()) for layer in layers}

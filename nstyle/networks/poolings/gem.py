@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nstyle.arrays import Features
+from nstyle.arrays import Features, Number
 from nstyle.networks.poolings.base import Pooling, windows
 from nstyle.records import number
 
@@ -30,9 +30,7 @@ class GeM(Pooling):
         return power_mean(windows(x, edge), self.exponent)
 
 
-def power_mean(
-    values: Float[Array, "k ..."], exponent: Float[Array, ""] | float
-) -> Float[Array, "..."]:
+def power_mean(values: Float[Array, "k ..."], exponent: Number) -> Float[Array, "..."]:
     """Returns (mean x^p)^(1/p) over the first axis, of values that are not negative.
 
     Powers are of each window's values over its largest, so that none is infinite. A mean of zero is
