@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from nstyle.config.groups import group_names, group_options, known_keys
 from nstyle.config.schema import LIST_KEYS, PATH_KEYS, TARGET_KEYS, TrainConfig
+from nstyle.config.subsets import spelt_out
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import path_exists
 from nstyle.images.pairs import pictures_among
@@ -88,7 +89,8 @@ def read(arguments: Iterable[str]) -> list[str]:
 
     Names of files may have any characters. A value is a name where that file is there, or where
     the grammar has no meaning for it, and so is each part of a list or a choice. `glob(*.jpg)`
-    becomes a choice, and a single value of a list a list. Overrides are read as themselves.
+    becomes a choice, and a single value of a list a list; `subsets(0,1,5)` becomes lists, see
+    `subsets.spelt_out`. Overrides are read as themselves.
 
     Args:
       arguments: `name=value`.
@@ -98,7 +100,9 @@ def read(arguments: Iterable[str]) -> list[str]:
     """
     found: dict[str, str] = {}
     for argument in arguments:
-        key, _, value = argument.partition("=")
+        key, equals, value = argument.partition("=")
+        value = spelt_out(value)
+        argument = key + equals + value
         names = key in PATH_KEYS or key == "images"
         override = _override(f"{key}={_named(key, value)}" if names and value else argument)
         name = override.key_or_group

@@ -41,6 +41,7 @@ STANDARD: dict[str, Callable[[int, int], bool]] = {
     "standard": lambda photograph, painting: True,
     "calibration": lambda photograph, painting: (photograph + painting) % 2 == 0,
     "test": lambda photograph, painting: (photograph + painting) % 2 == 1,
+    "twelve": lambda photograph, painting: (painting - photograph) % len(PAINTINGS) in (0, 3),
     "few": lambda photograph, painting: painting == photograph % len(PAINTINGS),
 }
 
