@@ -40,8 +40,8 @@ def spelt_out(value: str) -> str:
     samples = None if match["samples"] is None else int(match["samples"])
     if samples is None and not 1 <= count <= MOST_PARTS:
         raise NstyleError(
-            f"{value}: all subsets of 1 to {MOST_PARTS} parts can be tried; add samples=20 for those"
-            " along random orders"
+            f"{value}: all subsets of 1 to {MOST_PARTS} parts can be tried; add samples=20 for"
+            " those along random orders"
         )
     found = subsets(count, samples)
     lists = (

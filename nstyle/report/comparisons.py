@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nstyle.files import Json
-from nstyle.report import statistics
+from nstyle.report import statistics, values
 from nstyle.report.sweeps import Sweep
 from nstyle.scores import Description
 
@@ -141,6 +141,51 @@ def _trade_offs(
             found = statistics.mean_curves(frame, name, weight, x, KEPT, others)
             curves.append(found.assign(parameter=name, score=x))
     return compared, curves
+
+
+def valued(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> list[Json]:
+    """Returns what each part of the subsets of a parameter is worth by each style score."""
+    varied = sweep.varied
+    weight = next((name for name in WEIGHTS if name in varied), "")
+    wholes = [values.whole_of(name, sweep.parameters[name]) for name in varied]
+    found = []
+    for whole in filter(None, wholes if weight and KEPT in scores else []):
+        blocks = _without(varied, whole.parameter, weight)
+        for score in (name for name in scores if sweep.measures[name]["against"] == "style"):
+            worth, short = values.worths(frame, whole, weight, score, KEPT, blocks)
+            pairs = len(worth[frozenset()])
+            if pairs:
+                named = {"parameter": whole.parameter, "parts": _names_of_parts(sweep, whole)}
+                told = {"score": score, "pairs": pairs, "short": number(short)}
+                found.append(named | told | _of_worths(worth, whole.size, pairs))
+    return found
+
+
+def _of_worths(worth: values.Worths, size: int, pairs: int) -> Json:
+    """Returns values, interactions and forward selection of parts, with intervals over pairs."""
+
+    def told(of: np.ndarray) -> Json:
+        low, high = statistics.interval(of) if pairs >= statistics.ENOUGH_PAIRS else (math.nan,) * 2
+        ends = {"low": number(low), "high": number(high)}
+        return {"mean": number(float(of.mean()))} | ends | {"each": [number(v) for v in of]}
+
+    together = values.interactions(worth, size)
+    matrix = [] if together is None else [[told(of) for of in row] for row in together]
+    return {
+        "values": [told(of) for of in values.shapley(worth, size)],
+        "whole": told(worth[frozenset(range(size))]),
+        "interactions": matrix,
+        "forward": [[part, number(mean)] for part, mean in values.forward(worth, size)],
+    }
+
+
+def _names_of_parts(sweep: Sweep, whole: values.Whole) -> list[str]:
+    """Returns the names of layers where a parameter is of their weights, else numbers."""
+    config = (sweep.done[0].result or {})["config"]
+    names = config.get(whole.parameter.removesuffix("_layer_weights") + "_layers", ())
+    kind = "pool" if whole.parameter.startswith("pooling") else "part"
+    numbers = [f"{kind} {number}" for number in range(1, whole.size + 1)]
+    return list(names) if len(names) == whole.size else numbers
 
 
 def _without(names: Sequence[str], *left_out: str) -> list[str]:

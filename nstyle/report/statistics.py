@@ -387,6 +387,13 @@ def _blocks(
     )
 
 
+def cell_means(
+    table: pd.DataFrame, scores: Sequence[str], columns: Sequence[str], rows: Sequence[str]
+) -> pd.DataFrame:
+    """Returns the means of scores for each combination of `rows`, under each of `columns`."""
+    return _blocks(table, list(scores), list(columns), rows)
+
+
 def _by_pair(blocks: pd.DataFrame) -> pd.DataFrame:
     """Returns the means of rows by the pair in their index; of all rows where it names none."""
     pair = [name for name in PAIR if name in blocks.index.names]

@@ -24,6 +24,7 @@ from nstyle.report.comparisons import (
     number,
     position,
     trade_fronts,
+    valued,
 )
 from nstyle.report.pages import as_json, filled
 from nstyle.report.sweeps import NAMES_OF_FILES, Member, Sweep, is_number, plain
@@ -85,6 +86,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         "shares": _shares(drawn, frame),
         **trade_fronts(drawn, frame, measures),
         **compared(sweep, frame, scores),
+        "values": valued(sweep, frame, scores),
     }
     large = "\n".join(
         f'<script type="text/plain" id="picture-{index}">{picture}</script>'
