@@ -332,3 +332,26 @@ def test_texture_synthesis_needs_no_content(pictures):
         None, pictures / "style.png", content_layers=[], init="noise", size="48x32", steps=2
     )
     assert result.image.shape == (32, 48, 3)
+
+
+def test_the_recorded_command_is_plain(nstyle_here, given, tmp_path):
+    import shutil
+
+    for name in ("content", "style"):
+        path = next(each.partition("=")[2] for each in given if each.startswith(f"{name}="))
+        shutil.copy(path, tmp_path / f"{name}.png")
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
+    settings = ["content=content.png", "style=style.png", *quick, "runs_dir=runs_t2"]
+    assert nstyle_here(*settings)[0] == 0
+    (path,) = tmp_path.glob("runs_t2/*/result.json")
+    command = json.loads(path.read_text())["command"]
+    assert command == " ".join(["nstyle", *settings])
+
+
+def test_a_run_whose_steps_have_no_value_says_so_and_keeps_its_best(nstyle_here, given):
+    quick = ["size=32", "steps=3", "pyramid.levels=1", "scores=false"]
+    status, out, err = nstyle_here(*given, *quick, "solver=adam", "solver.learning_rate=1e30")
+    assert status == 0
+    assert "at step 0 of" in out
+    assert "nstyle: note: the solver got no further" in err
+    assert "solver.learning_rate" in err

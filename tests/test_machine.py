@@ -3,17 +3,21 @@
 import io
 import os
 import resource
+import subprocess
 import sys
+import warnings
 
 import jax
 import pytest
 import threadpoolctl
 from conftest import command
 
+from nstyle import stylize
 from nstyle.errors import NstyleError
+from nstyle.process import command as process_command
 from nstyle.process import machine
-from nstyle.process.command import lasting_output
-from nstyle.runs import recording, resources
+from nstyle.process.command import lasting_output, short_warnings
+from nstyle.runs import fitting, recording, resources, stylized
 
 
 @pytest.mark.parametrize(
@@ -117,3 +121,57 @@ def test_linear_algebra_has_one_thread():
     """Several wait for each other beside another busy process."""
     resources.limit_threads(None)
     assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {1}
+
+
+def test_a_call_from_python_has_linear_algebra_of_one_thread_while_it_lasts(pictures, monkeypatch):
+    seen = []
+
+    def step(*_):
+        seen.extend(library["num_threads"] for library in threadpoolctl.threadpool_info())
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(stylized, "row", step)
+    files = pictures / "content.png", pictures / "style.png"
+    with threadpoolctl.threadpool_limits(2):
+        before = threadpoolctl.threadpool_info()
+        stylize(*files, size=32, steps=1, style_loss="wasserstein", **{"pyramid.levels": 1})
+        assert threadpoolctl.threadpool_info() == before
+    assert set(seen) == {1}
+
+
+def test_a_picture_that_memory_does_not_hold_is_refused_with_what_helps(
+    nstyle_here, given, monkeypatch
+):
+    monkeypatch.setattr(fitting, "memory_limit", lambda: 2**30)
+    status, _, err = nstyle_here(*given, "size=3000")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "GiB of memory, 1.0 GiB are here (the largest long side that fits is" in err
+    assert "memory=8GiB" in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_a_full_compile_cache_are_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(process_command, "_TOLD", set())
+    for _ in range(2):  # the command's own, and a launcher's worker's
+        with short_warnings("nstyle"):
+            for name in ("a", "b"):
+                line = f"Error writing persistent compilation cache entry for '{name}'"
+                warnings.warn(line, stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nstyle: note: Error writing persistent compilation cache entry")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirected", "status", "message"),
+    [
+        ("| head -c 1", 0, ""),
+        ("> /dev/full", 2, "nstyle: cannot write to standard output: No space"),
+    ],
+)
+def test_a_reader_that_left_and_a_full_disk(redirected, status, message, tmp_path):
+    code = "from nstyle.cli import main; main()"
+    shell = f"set -o pipefail; {sys.executable} -c '{code}' --help {redirected}"
+    process = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == status
+    assert process.stderr.startswith(message) and process.stderr.count("\n") == bool(message)

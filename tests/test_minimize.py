@@ -139,6 +139,13 @@ def test_a_run_whose_steps_are_all_without_a_value_says_so(scales):
     assert (end.stop, end.best_step) == ("diverged", 0)
 
 
+def test_a_step_is_told_in_short(scales):
+    """Not with its picture, nor the solver's memory."""
+    end = last(minimize(quadratic, jnp.zeros(SHAPE), scales, stopping=Stopping(2)))
+    assert len(repr(end)) < 300
+    assert "step=2" in repr(end)
+
+
 def test_a_step_far_above_the_best_is_taken_back(scales):
     end = last(minimize(quadratic, jnp.ones(SHAPE), scales, SGD(1.0), Stopping(60)))
     values = [

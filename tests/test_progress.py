@@ -1,5 +1,7 @@
 """What is told elsewhere than on a terminal."""
 
+import time
+
 import pytest
 
 from nstyle.process import progress
@@ -35,3 +37,21 @@ def test_long_work_on_many_items_is_told_now_and_then(clock, capsys):
         "composing: 4 of 7",
         "composing: 6 of 7",
     ]
+
+
+def test_a_run_without_a_first_step_is_said_to_compile(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SECONDS_TO_COMPILE", 0.01)
+    with RunProgress(steps=100):
+        time.sleep(0.2)
+    with RunProgress(steps=100) as run:
+        run.update({"step": 0, **NONE, "loss": 2.0})
+        time.sleep(0.2)
+    assert capsys.readouterr().err.count("compiling") == 1
+
+
+def test_a_sweep_tells_that_it_composes_and_checks(nstyle_here, given, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
+    _, _, err = nstyle_here("-m", *given, *quick, "seed=0,1")
+    assert "composing: 1 of 2" in err
+    assert "checking: 1 of 2" in err

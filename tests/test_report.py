@@ -673,6 +673,32 @@ def test_curves_of_different_levels_have_different_colours(sweep, open_page):
     assert len(set(colours)) == 2
 
 
+def test_poolings_of_one_weight_have_different_colours_at_first(tmp_path, open_page):
+    """Whichever parameter comes first: a weight makes the points of one curve."""
+    levels = {"style_weight": ["3", "10"], "pooling": ["avg", "max"]}
+    folder = make_sweep(tmp_path, levels)
+    report.write(folder)
+    page = open_page(folder / "index.html")
+    page.locator("#curves").scroll_into_view_if_needed()
+    page.locator("#curves .mark").first.wait_for()
+    assert page.get_by_label("colour by").evaluate("e => e.selectedOptions[0].text") == "pooling"
+    assert "pooling=avg" in page.locator("#legend").inner_text()
+
+
+def test_numbers_stay_in_one_line(tmp_path, open_page):
+    """In the headings of rows and columns, below pictures, and in Compare."""
+    levels = {"style_weight": ["0.000123456789", "123456789.5"], "tv_weight": ["0.1", "20000000"]}
+    folder = make_sweep(tmp_path, levels)
+    report.write(folder)
+    page = open_page(folder / "index.html", viewport={"width": 700, "height": 900})
+    page.locator("button.shot").first.click()
+    heights = page.locator(".number").evaluate_all(
+        "all => all.filter(e => e.offsetParent).map(e => e.getClientRects().length)"
+    )
+    assert len(heights) > 8
+    assert set(heights) == {1}
+
+
 def test_shares_are_drawn_and_a_loss_without_content_is_noted(pairs, open_page):
     page = open_page(pairs / "index.html")
     bars = page.locator("#shares .bar")

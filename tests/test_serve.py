@@ -549,6 +549,13 @@ def test_two_visitors_have_their_runs_one_after_the_other(served, visitor, pictu
         (result,) = made.glob("runs/*/result.json")
         assert json.loads(result.read_text())["steps"] == steps
         assert f" steps={steps} " in told
+        said = page.locator("#below").inner_text()
+        assert "This command makes the same picture again." in said
+        assert "of the way to the painting" in said and "loss" not in said
+        other = "Dark" if page == first else "Light"
+        assert page.locator("#theme").inner_text() == other
+        width = page.locator("#picture img:not(.over)").bounding_box()["width"]
+        assert width <= 320  # of 48 pixels, not over the whole window
         shown = page.locator("#picture img:not(.over)[src$='result.png']")
         shown.wait_for()
         assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 48

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstyle import __version__
 from nstyle.errors import NstyleError, nearest
-from nstyle.process.command import LineParser, run_command
+from nstyle.process.command import LineParser, run_command, short_warnings
 from nstyle.process.interrupts import asked, check, handled, uninterrupted
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ def _task(composed: "DictConfig") -> Any:
         overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
         tasks = [Task(composed, command_line(around, overrides))]
     try:
-        outcomes = perform_together(tasks)
+        with short_warnings("nstyle"):  # a worker has not come by `main`
+            outcomes = perform_together(tasks)
     except NstyleError as error:
         outcomes = [error for _ in tasks]
     for task, outcome in zip(tasks, outcomes, strict=True):

@@ -27,19 +27,8 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
-    told: set[str] = set()
-
-    def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        """Tells a library's warning in one line, and others of its kind not again."""
-        line = str(message).partition("\n")[0]
-        kind = line.partition("'")[0]
-        if kind not in told:
-            told.add(kind)
-            print(f"{name}: note: {line}", file=sys.stderr)
-
     try:
-        with interrupts.handled(), lasting_output(), warnings.catch_warnings():
-            warnings.showwarning = note
+        with interrupts.handled(), lasting_output(), short_warnings(name):
             try:
                 command(sys.argv[1:])
             except NstyleError:
@@ -54,6 +43,26 @@ def run_command(name: str, command: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt as interrupt:
         print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def short_warnings(name: str) -> Iterator[None]:
+    """Tells a library's warning in one line, and others of its kind in this process not again."""
+
+    def note(message: Warning | str, *_: Any, **__: Any) -> None:
+        line = str(message).partition("\n")[0]
+        kind = line.partition("'")[0]
+        if kind not in _TOLD:
+            _TOLD.add(kind)
+            print(f"{name}: note: {line}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = note
+        yield
+
+
+#: Kinds of warnings that this process has told.
+_TOLD: set[str] = set()
 
 
 @contextmanager

@@ -18,6 +18,9 @@ LONG = 10
 
 _SECONDS_BETWEEN_LINES = 10.0
 
+#: Seconds without a first step after which a run is said to compile.
+_SECONDS_TO_COMPILE = 2.0
+
 Item = TypeVar("Item")
 
 
@@ -105,6 +108,8 @@ class RunProgress:
             for run, first in enumerate(firsts)
         ]
         self._last_line = time.monotonic()
+        self._waiting = threading.Timer(_SECONDS_TO_COMPILE, self._tell, ["compiling"])
+        self._waiting.daemon = True
 
     def _sweep(self, run: int) -> str:
         place = self._places[run]
@@ -116,6 +121,7 @@ class RunProgress:
 
     def update(self, row: Mapping[str, float | int], run: int = 0) -> None:
         """Shows a row of a run's trace."""
+        self._waiting.cancel()
         told = losses(row)
         step = int(row["step"])
         self._steps[run] = step
@@ -130,18 +136,20 @@ class RunProgress:
             if step > first and now > began:
                 speed = (step - first) / (now - began)
                 pace = f"  {speed:.2f} steps/s  {_duration((self._total - step) / speed)} left"
-            self._console.print(
-                f"{sweep}step {step}/{self._total}  {told}{pace}",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
+            self._tell(f"step {step}/{self._total}  {told}{pace}", run)
+
+    def _tell(self, what: str, run: int = 0) -> None:
+        line = f"{self._sweep(run)}{what}"
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def __enter__(self) -> Self:
         self._bar.start()
+        if not self._console.is_terminal:
+            self._waiting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._waiting.cancel()
         self._bar.stop()
 
 

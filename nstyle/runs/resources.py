@@ -51,15 +51,10 @@ def _operations_per_second() -> float:
 def limit_threads(threads: int | None) -> None:
     """Limits what JAX, if it has not started yet, uses of the cores; linear algebra has one.
 
-    Its matrices have 512 rows at most: alone two threads are 10 to 20 % faster than one, but beside
-    another busy process, where they wait for each other, they take 3 to 20 times as long.
-
     Raises:
       NstyleError: JAX has started with another number.
     """
-    import scipy.linalg  # noqa: F401  whose library JAX takes for it
-
-    threadpoolctl.threadpool_limits(1)
+    linear_algebra_by_one()
     if threads is None:
         return
     if _Threads.limit not in (None, threads):
@@ -69,6 +64,17 @@ def limit_threads(threads: int | None) -> None:
         )
     os.environ["PJRT_NPROC"] = str(threads)
     _Threads.limit = threads
+
+
+def linear_algebra_by_one() -> threadpoolctl.threadpool_limits:
+    """Gives linear algebra one thread; as a context manager for a while.
+
+    Its matrices have 512 rows at most: alone two threads are 10 to 20 % faster than one, but beside
+    another busy process, where they wait for each other, they take 3 to 20 times as long.
+    """
+    import scipy.linalg  # noqa: F401  whose library JAX takes for it
+
+    return threadpoolctl.threadpool_limits(1)
 
 
 class _Threads:

@@ -13,6 +13,7 @@ from nstyle.config import OUTPUT_KEYS, compose
 from nstyle.errors import NstyleError
 from nstyle.runs.job import build, picture_of, run
 from nstyle.runs.planning import plan
+from nstyle.runs.resources import linear_algebra_by_one
 from nstyle.runs.trace import row
 
 
@@ -79,10 +80,11 @@ def stylize(
     planned = plan(compose(**settings), pictures)
     for note in planned.notes:
         warnings.warn(note, stacklevel=2)
-    job = build(planned)
     trace = []
-    for step in run(job):
-        trace.append(row(step, job))
+    with linear_algebra_by_one():
+        job = build(planned)
+        for step in run(job):
+            trace.append(row(step, job))
     return Stylized(np.clip(picture_of(step, job), 0, 1), trace, step.best_value, step.stop)
 
 

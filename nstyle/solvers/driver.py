@@ -299,7 +299,8 @@ class _Batch:
         if numbers.step == 0 and not numbers.is_usable:
             return NstyleError(
                 f"the loss is {numbers.value} and its gradient's norm {numbers.gradient_norm}"
-                " at the first picture: a weight is too large, or a picture is not finite"
+                " at the first picture: a weight is too large for numbers of 32 bits, or a picture"
+                " is not finite"
             )
         arrays = self._images, self._best_images, self._memory
 
