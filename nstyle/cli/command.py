@@ -55,6 +55,7 @@ Each setting on many pictures:      nstyle -m pairs=standard | calibration | tes
 Several of them at a time:          nstyle -m batch=4 ...    or batch=auto
 Runs that compare something:        nstyle -m experiment={experiments} ...
 The page of such a sweep:           nstyle report runs/sweeps/NAME
+What each term of a run does:       nstyle inspect runs/NAME
 Weights:                            nstyle weights --help
 Networks that paint in one pass:    nstyle train, nstyle apply
 A page to try it in a browser:      nstyle serve
@@ -65,6 +66,7 @@ _COMMANDS = {
     "train": "nstyle.feedforward.train",
     "apply": "nstyle.feedforward.apply",
     "report": "nstyle.report",
+    "inspect": "nstyle.report.inspection",
     "serve": "nstyle.web.serve",
 }
 

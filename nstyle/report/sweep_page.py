@@ -15,7 +15,7 @@ from nstyle import images
 from nstyle.errors import NstyleError
 from nstyle.files import Json
 from nstyle.process.progress import watched
-from nstyle.report import statistics
+from nstyle.report import inspection, statistics
 from nstyle.report.comparisons import (
     PAIRED,
     REPLICATES,
@@ -64,6 +64,7 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
                 "values": [number(row[name]) for name in measures],
                 "thumbnail": thumbnail,
                 "sources": _sources(member, sources),
+                "maps": _maps(member.folder / inspection.SHEET),
                 "link": quote(os.fsencode(os.path.relpath(member.folder, out))),
                 "folder": member.folder.name,
             }
@@ -99,6 +100,14 @@ def page(sweep: Sweep, frame: pd.DataFrame, out: Path) -> str:
         traces=as_json(traces),
         pictures=large,
     )
+
+
+def _maps(path: Path) -> str | None:
+    """Returns what `nstyle inspect` drew of a run, where it did."""
+    if not path.is_file():
+        return None
+    sheet = images.load(path)
+    return images.data_uri(sheet, max(sheet.shape), quality=70)
 
 
 def _by_pair(sweep: Sweep) -> Sweep:

@@ -1,0 +1,126 @@
+"""The command `nstyle inspect`: what each term of a finished run's loss does, and where.
+
+It writes into the run's folder
+
+    inspection.csv   for the result, and for the pictures that `save_every` kept, each term's loss,
+                     its gradient's norm, and its share of each
+    inspection.png   for each term where on the result its layer wants something changed, and which
+                     pixels it moves; each map is over its own largest value
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from nstyle import images
+from nstyle.config import from_yaml
+from nstyle.errors import NstyleError
+from nstyle.files import user_path, write_atomic
+from nstyle.images.colour import grey
+from nstyle.objective.attribution import Part, parts
+from nstyle.process.command import LineParser, run_command
+from nstyle.process.progress import watched
+from nstyle.runs import store, stored
+from nstyle.runs.job import Job, build
+from nstyle.runs.planning import plan
+from nstyle.runs.recording import on_the_way
+
+#: What it writes.
+TABLE, SHEET = "inspection.csv", "inspection.png"
+
+#: Longest side of a map, in pixels.
+_CELL = 256
+
+#: Of a map's values the share that is shown below white; the others would leave it dark.
+_SHOWN = 0.995
+
+
+def main() -> None:
+    """Runs `nstyle inspect` and exits: 0 done, 2 wrong input, 130 interrupted."""
+    run_command("nstyle inspect", _main)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = LineParser("nstyle inspect", description="Says what each term of a run's loss does.")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
+    for folder in watched(parser.parse_args(arguments).runs, "inspecting"):
+        for path in inspect(user_path("run", folder)):
+            print(path)
+
+
+def inspect(folder: Path) -> list[Path]:
+    """Says what each term of a finished run's loss does, and returns the files it wrote.
+
+    Raises:
+      NstyleError: the run is not finished, its files or inputs are not what they were, or it was
+        evaluated by tiles.
+    """
+    result = store.result(folder)
+    if result is None:
+        raise NstyleError(f"{folder}: there is no finished run in it")
+    stored.check(folder, result["files"])
+    config = from_yaml((folder / "config.yaml").read_text())
+    planned = plan(config)
+    changed = [name for name, own in result["inputs"].items() if planned.digests.get(name) != own]
+    if changed:
+        raise NstyleError(f"{folder}: {changed[0]} is not what it was when the run was made")
+    if planned.sizes[-1].tile is not None:
+        raise NstyleError(f"{folder}: a run by tiles; its terms cannot be told apart")
+    job = build(planned)
+    kept = [name for name in on_the_way(config, result["steps"]) if name in result["files"]]
+    pictures = watched([*kept, "result.png"], "evaluating")
+    found = {name: _parts(job, folder / name) for name in pictures}
+    steps = result["steps"]
+    table = pd.DataFrame(row for name, own in found.items() for row in _rows(name, steps, own))
+    write_atomic(folder / TABLE, table.to_csv(index=False).encode())
+    images.save(folder / SHEET, _sheet(images.load(folder / "result.png"), found["result.png"]))
+    return [folder / TABLE, folder / SHEET]
+
+
+def _parts(job: Job, path: Path) -> dict[str, Part]:
+    picture = jnp.asarray(job.structure.value_range * images.load(path))
+    return parts(job.structure, picture, job.stages[-1].problem)
+
+
+def _rows(name: str, steps: int, own: dict[str, Part]) -> Iterator[dict[str, str | int | float]]:
+    """Yields a row for each term of a picture."""
+    step = steps if name == "result.png" else int(name.removeprefix("step_").removesuffix(".png"))
+    norms = {term: float(np.linalg.norm(part.slope)) for term, part in own.items()}
+    losses, lengths = sum(part.loss for part in own.values()), sum(norms.values())
+    for term, part in own.items():
+        yield {
+            "picture": name,
+            "step": step,
+            "term": term,
+            "loss": part.loss,
+            "share_of_loss": part.loss / losses if losses else 0.0,
+            "gradient_norm": norms[term],
+            "share_of_gradient_norms": norms[term] / lengths if lengths else 0.0,
+        }
+
+
+def _sheet(picture: np.ndarray, own: dict[str, Part]) -> np.ndarray:
+    """Returns the maps of each term over the result, in a row."""
+    cells: list[list[np.ndarray | None]] = []
+    names = []
+    for term, part in own.items():
+        pull = next(iter(part.pull.values()), None)
+        pixels = np.linalg.norm(part.slope, axis=2)
+        of_layer = None if pull is None else _over(picture, pull)
+        cells.append([picture, of_layer, _over(picture, pixels)])
+        names.append(term.replace("/", "\n"))
+    columns = ["result", "where its layer\nwants a change", "which pixels\nit moves"]
+    return images.contact_sheet(cells, columns, names, _CELL)
+
+
+def _over(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns a map, warm where it is large, over a dark picture."""
+    white = np.quantile(values, _SHOWN) or 1.0
+    height, width = picture.shape[:2]
+    shown = np.repeat(np.minimum(values / white, 1.0)[..., None], 3, axis=2).astype(np.float32)
+    spread = images.resize(shown, width, height)[..., :1]
+    dim = 0.35 * np.asarray(grey(picture))
+    return dim + spread * (np.array([1.0, 0.75, 0.3], np.float32) - dim)

@@ -1,0 +1,102 @@
+"""What each term does to a picture: against the whole loss, and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from nstyle import images
+from nstyle.losses import Cosine, NearestNeighbour
+from nstyle.networks import GeM
+from nstyle.objective import LossWeights, Structure, objective, prepare
+from nstyle.objective.attribution import parts
+
+
+@pytest.fixture
+def arrays(random):
+    return [jnp.asarray(random.random((24, 28, 3)), jnp.float32) for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"style_loss": NearestNeighbour(), "content_loss": Cosine(), "pooling": GeM(exponent=4.0)},
+        {"luminance": True, "value_range": 255.0},
+    ],
+)
+def test_parts_are_the_whole(options, vgg16, arrays):
+    """Losses and slopes of all terms sum to those of the total loss."""
+    structure = Structure(
+        content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1.pre"), **options
+    )
+    weights = LossWeights({"conv2_2": 1.0}, {"conv1_1": 3.0, "conv2_1.pre": 2.0}, 0.5)
+    problem = prepare(structure, vgg16.params, weights, *arrays[:2], balanced=True)
+    image = structure.value_range * arrays[2]
+    found = parts(structure, image, problem)
+    assert list(found) == ["content/conv2_2", "style/conv1_1", "style/conv2_1.pre", "tv"]
+    total, slope = jax.value_and_grad(lambda x: objective(structure)(x, problem)[0])(image)
+    np.testing.assert_allclose(sum(part.loss for part in found.values()), total, rtol=1e-5)
+    summed = sum(part.slope for part in found.values())
+    scale = float(jnp.abs(slope).max())
+    np.testing.assert_allclose(summed, slope, rtol=1e-4, atol=1e-5 * scale)
+    assert found["tv"].pull == {}
+    assert {term: list(part.pull) for term, part in found.items() if part.pull} == {
+        "content/conv2_2": ["conv2_2"],
+        "style/conv1_1": ["conv1_1"],
+        "style/conv2_1.pre": ["conv2_1.pre"],
+    }
+
+
+def test_pulls_of_content_and_gram_by_hand(vgg16, arrays):
+    """2 w (F - P) / n of the mean of squares; 4 w F (G - A) / (h w c) of the Gram loss."""
+    structure = Structure(content_layers=("conv1_2",), style_layers=("conv1_1",))
+    weights = LossWeights({"conv1_2": 2.0}, {"conv1_1": 3.0})
+    problem = prepare(structure, vgg16.params, weights, *arrays[:2])
+    found = parts(structure, arrays[2], problem)
+
+    def features(picture, layer):
+        from nstyle.objective import features_of
+
+        return np.asarray(features_of(structure, vgg16.params, picture, (layer,))[layer], float)
+
+    own, photograph = features(arrays[2], "conv1_2"), features(arrays[0], "conv1_2")
+    expected = np.linalg.norm(2 * 2.0 * (own - photograph) / own.size, axis=2)
+    pull = found["content/conv1_2"].pull["conv1_2"]
+    np.testing.assert_allclose(pull, expected, rtol=1e-4, atol=1e-9)
+    own, painting = (features(picture, "conv1_1").reshape(-1, 64) for picture in arrays[2:0:-1])
+    difference = (own.T @ own - painting.T @ painting) / own.size
+    expected = np.linalg.norm(4 * 3.0 * own @ difference / own.size, axis=1).reshape(24, 28)
+    pull = found["style/conv1_1"].pull["conv1_1"]
+    np.testing.assert_allclose(pull, expected, rtol=1e-3, atol=1e-6 * expected.max())
+
+
+def test_a_run_is_inspected(nstyle_here, given, tmp_path):
+    quick = ["size=40", "steps=4", "pyramid.levels=1", "scores=false", "tolerance=0"]
+    assert nstyle_here(*given, *quick, "save_every=2")[0] == 0
+    (folder,) = tmp_path.glob("runs/content-*")
+    status, out, err = nstyle_here("inspect", str(folder))
+    assert status == 0, err
+    assert out.splitlines() == [str(folder / "inspection.csv"), str(folder / "inspection.png")]
+    table = pd.read_csv(folder / "inspection.csv")
+    assert table.groupby("picture")["share_of_loss"].sum().to_numpy() == pytest.approx(1.0)
+    assert sorted(table["step"].unique()) == [2, 4]
+    best = pd.read_csv(folder / "trace.csv")["loss"].min()
+    own = table[table["picture"] == "result.png"]
+    assert own["loss"].sum() == pytest.approx(best, rel=0.05)  # pixels of 8 bits
+    sheet = images.load(folder / "inspection.png")
+    assert sheet.shape[0] > sheet.shape[1]  # a row for each of seven terms
+    (folder / "result.png").write_bytes(b"")
+    status, _, err = nstyle_here("inspect", str(folder))
+    assert (status, err.count("\n")) == (2, 1)
+
+
+def test_what_cannot_be_inspected_is_one_line(nstyle_here, given, tmp_path):
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false", "tolerance=0"]
+    assert nstyle_here(*given, *quick, "tile=16")[0] == 0
+    (folder,) = tmp_path.glob("runs/content-*")
+    for where, line in ((folder, "a run by tiles"), (tmp_path / "none", "no finished run")):
+        status, _, err = nstyle_here("inspect", str(where))
+        assert (status, err.count("\n")) == (2, 1)
+        assert line in err
