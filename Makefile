@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each sets up what it needs in .venv, once, and reuses it.
+# make demo | test | lint | bench | docs: each sets up what it needs in .venv, once, and reuses it.
 # Any Python from 3.11 on will do: make test PYTHON=python3.12
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt --editable
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/python experiments/demo/demo.py
@@ -22,8 +22,12 @@ lint: .venv/.dev
 bench: .venv/.bench
 	$(BIN)/python experiments/benchmarks/step.py
 
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf .venv build dist demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv docs/_build build dist demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@echo "setting up .venv with $(PYTHON)"

@@ -216,10 +216,10 @@ def test_a_broken_recipe_of_ones_own_is_named(nstyle_here, given, tmp_path):
     assert json.loads(result.read_text())["config"]["style_weight"] == 7.0
 
 
-def test_readme_example_of_the_pieces(pictures, tmp_path, monkeypatch):
-    """As written, on small pictures, for a few steps."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    block = readme[readme.index("import jax\nimport jax.numpy") :].split("```")[0]
+def test_the_example_of_the_pieces(pictures, tmp_path, monkeypatch):
+    """As written in the documentation, on small pictures, for a few steps."""
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    block = text[text.index("import jax\nimport jax.numpy") :].split("```")[0]
     block = block.replace("initial=content)", "initial=content, stopping=Stopping(2))")
     for name, copy in (("content", "photo"), ("style", "art")):
         (tmp_path / f"{copy}.jpg").write_bytes((pictures / f"{name}.png").read_bytes())
@@ -266,7 +266,8 @@ def test_a_process_of_its_own_reports_in_one_line(given, tmp_path):
     process = command(*given, "pooling=mean", folder=tmp_path)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.splitlines() == ["nstyle: pooling: unknown value 'mean' (allowed: avg, l2, max)"]
+    assert err.count("\n") == 1
+    assert err.startswith("nstyle: pooling: unknown value 'mean' (allowed: avg, blur, each, gem,")
 
 
 def test_a_run_loads_no_library_before_it_needs_it():

@@ -25,7 +25,7 @@ class _Memory(NamedTuple):
 class FirstOrder(Solver):
     """A solver that is a gradient transformation of optax.
 
-    Whatever optax has is a small class, its options fields with their ranges:
+    Whatever optax has is a small class, its options fields with their ranges::
 
         @dataclass(frozen=True)
         class Lion(FirstOrder):

@@ -76,7 +76,7 @@ class Pooling(Record):
 
 
 def windows(x: Features, edge: int) -> Float[Array, "k _ _ c"]:
-    """Returns the `edge`^2 values of each window, those of one place in all windows together."""
+    """Returns the values of each window, those of one place in all windows together."""
     rows, columns = (STEP * ((length - edge) // STEP) + 1 for length in x.shape[:2])
     return jnp.stack([
         x[top : top + rows : STEP, left : left + columns : STEP]
