@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import re
 import sys
 
@@ -716,6 +717,48 @@ def test_shares_are_drawn_and_a_loss_without_content_is_noted(pairs, open_page):
         }"""
     )
     assert data.startswith("At the end content is 0.4 % of the loss")
+
+
+def additive(settings, random):
+    """Scores of subsets of two parts of which the second adds twice as much as the first."""
+    pair = np.random.default_rng(int(settings["content"][-5]))
+    parts = [float(part) for part in settings["style_layer_weights"][1:-1].split(",")]
+    reach = 0.1 * math.log10(float(settings["style_weight"])) * any(parts)
+    worth = (1 + 0.1 * pair.random()) * (parts[0] + 2 * parts[1])
+    return {
+        "lpips_content": reach,
+        "ssim_content": None,
+        "style_gram": 3.0 - 10 * worth * reach,
+        "style_frechet": None,
+        "colour_histogram": None,
+    }
+
+
+def test_what_each_part_is_worth(tmp_path, open_page):
+    levels = {
+        "style_layer_weights": ["[0,0]", "[1,0]", "[0,1]", "[1,1]"],
+        "style_weight": ["3", "10", "30"],
+        "pair": [str(pair) for pair in range(6)],
+    }
+    folder = make_sweep(tmp_path, levels, scores=additive)
+    report.write(folder)
+    (found,) = data_of(folder / "index.html")["values"]
+    means = [part["mean"] for part in found["values"]]
+    assert means[1] == pytest.approx(2 * means[0], rel=1e-3)
+    assert sum(means) == pytest.approx(found["whole"]["mean"], rel=1e-3)
+    assert found["interactions"][0][1]["mean"] == pytest.approx(0, abs=1e-6)
+    assert found["pairs"] == 6
+    page = open_page(folder / "index.html")
+    told = page.locator("#values").inner_text()
+    assert "What each part is worth" in told and "6 picture pairs" in told
+    assert "part 2: 67 %, then part 1: 100 % of what all add" in told
+    assert page.locator("#values .forest").count() == 3
+
+
+def test_a_sweep_of_no_subsets_has_no_values(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    assert not page.locator("#values").is_visible()
+    assert not page.get_by_role("link", name="Values").is_visible()
 
 
 def test_dark_and_light(sweep, open_page):

@@ -1,0 +1,86 @@
+"""The documentation: its commands are read by the program, its links lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nstyle.config import check_overrides, compose_training, read
+from nstyle.config.groups import group_options
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = [page for page in PAGES if "_build" not in page.parts and page.name != "settings.md"]
+
+
+def blocks(page, kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    """The arguments of every `nstyle` and `nstyle-train` in a page's shell blocks."""
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").split("\n"):
+            words = shlex.split(line, comments=True)
+            names = [i for i, word in enumerate(words) if re.fullmatch(r"nstyle(-train)?", word)]
+            if names and words[0] != "pip":
+                yield words[names[0]], words[names[0] + 1 :]
+
+
+COMMANDS = [
+    pytest.param(name, arguments, id=f"{page.stem}: {' '.join(arguments)[:60]}")
+    for page in PAGES
+    for name, arguments in commands(page)
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS)
+def test_every_command_is_read(name, arguments):
+    """Its settings are known, its values allowed; the pictures it names are the reader's."""
+    if name == "nstyle-train":
+        given = [own for own in arguments if not own.startswith(("style=", "images=", "out="))]
+        compose_training([own for own in given if "=" in own])
+        return
+    if arguments and arguments[0] in ("weights", "train", "apply", "report", "serve", "inspect"):
+        return
+    settings = [own for own in arguments if "=" in own and not own.startswith("--")]
+    own_names = ("style_loss=gram,angle", "recipe=mine", "style_layers=[...]")
+    read_settings = read(own for own in settings if own not in own_names)
+    check_overrides(own for own in read_settings if not own.startswith("hydra/"))
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_are_there(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target and target != "settings.md":
+            assert (page.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_blocks_are_python(page):
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+def test_the_page_of_settings_has_every_option():
+    spec = importlib.util.spec_from_file_location("page", ROOT / "docs" / "settings_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.page()
+    for group in ("pooling", "style_loss", "content_loss", "smoothing", "solver"):
+        assert all(f"| `{name}` |" in page for name in group_options(group))
+    for setting in ("style_weight", "pyramid.least", "pooling.exponent", "style_loss.samples"):
+        assert setting in page
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.encode()) <= 8192
