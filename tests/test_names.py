@@ -329,3 +329,12 @@ def test_yaml_has_any_text(text):
 def test_a_text_that_looks_like_another_setting_is_no_number():
     with pytest.raises(NstyleError, match=r"seed: 'range.*' is not a number"):
         compose(seed="range${seed}")
+
+
+@pytest.mark.parametrize("setting", ["balance", "rescale", "reuse", "noise.around_mean_pixel"])
+def test_the_text_of_another_setting_is_no_switch(setting, nstyle_here, given):
+    status, _, err = nstyle_here(*given, f"{setting}=${{style_falloff}}")
+    assert (status, err) == (
+        2,
+        f"nstyle: {setting}: '${{style_falloff}}' is neither true nor false\n",
+    )

@@ -336,6 +336,52 @@ def post_in_parts(client, parts, **headers):
     return answered[0]["status"], json.loads(answered[1]["body"])["error"], len(taken)
 
 
+def test_slow_uploads_of_one_address_leave_room_for_others(client):
+    """Slow ones hold all places of their address; another's form is still read."""
+
+    async def posted(address, parts):
+        answered = []
+
+        async def receive():
+            return {"type": "http.request", "body": await anext(parts), "more_body": True}
+
+        async def send(message):
+            answered.append(message)
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+        scope = {
+            "type": "http", "method": "POST", "path": "/jobs", "headers": headers,
+            "query_string": b"", "http_version": "1.1", "root_path": "", "scheme": "http",
+            "client": (address, 1),
+        }  # fmt: skip
+        await client.app(scope, receive, send)
+        return answered[0]["status"]
+
+    async def slow():
+        yield PART
+        while True:
+            await asyncio.sleep(0.01)
+            yield b"."
+
+    async def broken():
+        while True:
+            yield b"no form"
+
+    async def visit():
+        held = [asyncio.create_task(posted("10.0.0.1", slow())) for _ in range(8)]
+        await asyncio.sleep(0.1)
+        turned_away = [task.result() for task in held if task.done()]
+        other = await posted("10.0.0.2", broken())
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        return turned_away, other
+
+    turned_away, other = asyncio.run(visit())
+    assert turned_away == [503] * (8 - serve_site._UPLOADS_EACH)
+    assert other == 400
+
+
 PART = b'--x\r\nContent-Disposition: form-data; name="photograph"; filename="p"\r\n\r\n'
 
 

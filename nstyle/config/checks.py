@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nstyle.config.errors import one_line_errors
 from nstyle.config.groups import KINDS, VGG_SCORE, record, scores
-from nstyle.config.schema import PAIR_KEYS
+from nstyle.config.schema import PAIR_KEYS, Config
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json
 from nstyle.images import SIDES, parse_percent, parse_size
@@ -29,6 +29,16 @@ _SHARED = {
 }
 
 
+#: Settings that are true or false.
+_SWITCHES = [key for key, kind in Config.__annotations__.items() if kind is bool]
+
+
+def check_switch(key: str, value: Any) -> None:
+    """Refuses what is neither true nor false, such as the text of another setting."""
+    if not isinstance(value, bool):
+        raise NstyleError(f"{key}: {value!r} is neither true nor false")
+
+
 def check(config: DictConfig) -> None:
     """Checks every number for its range, and what belongs together.
 
@@ -40,6 +50,9 @@ def check(config: DictConfig) -> None:
     """
     with one_line_errors():
         values = cast(Json, OmegaConf.to_container(config, throw_on_missing=True))
+    for key in _SWITCHES:
+        check_switch(key, values[key])
+    check_switch("noise.around_mean_pixel", values["noise"]["around_mean_pixel"])
     for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
         check_number(key, values[key], 0.0, math.inf)
     for key in ("content", "style"):

@@ -12,7 +12,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from nstyle.config.checks import check, check_files, check_threads
+from nstyle.config.checks import check, check_files, check_switch, check_threads
 from nstyle.config.errors import one_line_errors
 from nstyle.config.groups import KINDS, Given, config_dir, record
 from nstyle.config.overrides import check_overrides, escaped, literal, read
@@ -123,6 +123,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         values = cast(Json, OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
         check_number(key, values[key], low, high)
+    check_switch("tensorboard", values["tensorboard"])
     check_threads(values["threads"])
     check_files("style", values["style"])
     recipe = "johnson2016" if training.upscale is None else "super-resolution"
