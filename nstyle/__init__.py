@@ -1,6 +1,7 @@
 """nstyle: optimisation-based neural style transfer for research, in JAX.
 
-`stylize` is the short way. The rooms, from the ground up; each imports from those above it alone:
+`stylize` makes a picture, `sweep` many, and `load` reads them again. The rooms, from the ground up;
+each imports from those above it alone:
 
     errors, arrays, records   the one exception, names of arrays, what losses and others are made of
     files, process            files and caches; signals, memory and progress of a process
@@ -22,16 +23,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nstyle.errors import NstyleError as NstyleError
+    from nstyle.report.loaded import Runs as Runs
+    from nstyle.report.loaded import load as load
+    from nstyle.report.loaded import sweep as sweep
     from nstyle.runs.stylized import Stylized as Stylized
     from nstyle.runs.stylized import stylize as stylize
 
 __version__ = version("nstyle")
-__all__ = ["NstyleError", "Stylized", "__version__", "stylize"]
+__all__ = ["NstyleError", "Runs", "Stylized", "__version__", "load", "stylize", "sweep"]
 
 _HOMES = {
     "stylize": "nstyle.runs.stylized",
     "Stylized": "nstyle.runs.stylized",
     "NstyleError": "nstyle.errors",
+    "Runs": "nstyle.report.loaded",
+    "load": "nstyle.report.loaded",
+    "sweep": "nstyle.report.loaded",
 }
 
 

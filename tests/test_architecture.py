@@ -21,6 +21,7 @@ LAYERS = [
     {"feedforward", "report"},
     {"web"},
     {"cli"},
+    {"__main__"},
 ]
 
 #: What may be used without files, settings or a terminal.

@@ -1,0 +1,172 @@
+"""Sweeps from Python: `sweep` makes one, `load` reads one as a table with its pictures."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nstyle import images
+from nstyle.config.overrides import literal
+from nstyle.errors import NstyleError
+from nstyle.files import Json
+from nstyle.report.sweeps import read
+from nstyle.report.tables import LOSSES
+
+#: Most rows with pictures in a notebook, and the longest side of these in pixels.
+_SHOWN, _THUMBNAIL = 24, 96
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The finished runs of a sweep, or of a folder of runs.
+
+    Attributes:
+      table: a row for each run: its settings, those in groups as `pyramid.least`; `content_file`
+        and `style_file`, names without folders; its scores; `loss` and its parts at the best step;
+        `stop`, `steps_done`, `seconds`, `folder` and `command`. Numbers are numbers.
+      folder: what was read.
+    """
+
+    table: pd.DataFrame = field(repr=False)
+    folder: Path
+
+    def __len__(self) -> int:
+        """Returns how many runs there are."""
+        return len(self.table)
+
+    def picture(self, index: Any) -> np.ndarray:
+        """Returns the result of a run, float32 (height, width, 3) in [0, 1].
+
+        Args:
+          index: of the table; so rows may be left out and sorted before.
+        """
+        return images.load(Path(self.table.loc[index, "folder"]) / "result.png")
+
+    def trace(self, index: Any) -> pd.DataFrame:
+        """Returns the trace of a run, a row for each step."""
+        return pd.read_csv(Path(self.table.loc[index, "folder"]) / "trace.csv")
+
+    @property
+    def varied(self) -> list[str]:
+        """The settings that differ between runs."""
+        own = self.table.columns[: self.table.columns.get_loc("content_file")]
+        return [name for name in own if self.table[name].astype(str).nunique() > 1]
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows: a row for each run with a small picture."""
+        shown = self.table.head(_SHOWN)
+        columns = [
+            *self.varied,
+            "content_file",
+            "style_file",
+            "lpips_content",
+            "style_gram",
+            "loss",
+        ]
+        known = [name for name in dict.fromkeys(columns) if name in shown]
+
+        def thumbnail(index: Any) -> str:
+            return f'<img src="{images.data_uri(self.picture(index), _THUMBNAIL)}">'
+
+        small = shown[known].assign(picture=[thumbnail(index) for index in shown.index])
+        text = small.to_html(escape=False, float_format=lambda value: f"{value:.4g}")
+        more = len(self) - len(shown)
+        return text + (f"<p>and {more} more</p>" if more else "")
+
+
+def load(folder: str | Path) -> Runs:
+    """Returns the finished runs of a sweep's folder, or of any folder of runs.
+
+    Raises:
+      NstyleError: there is no such folder, or no run in it is finished.
+    """
+    path = Path(folder).expanduser()
+    done = read(path).done
+    if not done:
+        raise NstyleError(f"{path}: none of its runs is finished")
+    rows = []
+    for member in done:
+        result = member.result or {}
+        settings = _flat(result["config"])
+        names = {f"{key}_file": _name(settings.get(key)) for key in ("content", "style")}
+        best = {name: result["best"].get(term) for name, (term, _) in LOSSES.items()}
+        rest = {"stop": result["stop"], "steps_done": result["steps"]}
+        rest |= {"seconds": result.get("seconds"), "command": result.get("command", "")}
+        rows.append(settings | names | member.scores | best | rest | {"folder": str(member.folder)})
+    return Runs(pd.DataFrame(rows), path)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Json:
+    """Returns settings without groups: `{"pyramid": {"least": 64}}` as `{"pyramid.least": 64}`.
+
+    The record of a group is by its name, `pooling`, beside its options, `pooling.scale`.
+    """
+    found: Json = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            options = {name: own for name, own in value.items() if name != "name"}
+            found |= {f"{prefix}{key}": value["name"]} if "name" in value else {}
+            found |= _flat(options, f"{prefix}{key}.")
+        else:
+            several = isinstance(value, list) and any(isinstance(own, Mapping) for own in value)
+            found[f"{prefix}{key}"] = [own["name"] for own in value] if several else value
+    return found
+
+
+def _name(files: Any) -> str | None:
+    """Returns the names of one file or several, without their folders."""
+    several = files if isinstance(files, list) else [files]
+    return ", ".join(Path(file).name for file in several if file) or None
+
+
+def sweep(
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    experiment: str | None = None,
+    launcher: str | None = None,
+    config_dir: str | Path | None = None,
+    **settings: Any,
+) -> Runs:
+    """Makes the runs of a sweep and returns them, in a process of its own that shows its progress.
+
+    It is the command `nstyle -m`: all is checked before the first run starts, what is there is not
+    made again, and after an interrupt the same call goes on.
+
+    Args:
+      grid: values of the settings that vary, each a sequence: every combination is a run.
+      experiment: one of `configs/experiment`, or of `config_dir`; it says what varies.
+      launcher: of Hydra, such as `processes`; None makes one run, or batch, after another.
+      config_dir: a folder of YAML files and modules of one's own.
+      **settings: of all runs, as `stylize` takes them; `pairs="twelve"`, `runs_dir="runs"` and
+        `batch=4` too.
+
+    Raises:
+      NstyleError: one line that names what is wrong.
+      KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    arguments = [f"{key}={','.join(map(literal, values))}" for key, values in (grid or {}).items()]
+    given = {"experiment": experiment, "hydra/launcher": launcher}
+    arguments += [f"{key}={value}" for key, value in given.items() if value is not None]
+    arguments += [f"{key}={literal(value)}" for key, value in settings.items()]
+    own = [] if config_dir is None else ["--config-dir", str(config_dir)]
+    command = [sys.executable, "-m", "nstyle", "-m", *own, *arguments]
+    last = ""
+    with tempfile.TemporaryFile("w+") as out:  # a pipe would be full before the end
+        with subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as run:
+            assert run.stderr is not None
+            for line in run.stderr:
+                last = line.rstrip("\n")
+                print(last, file=sys.stderr)
+        out.seek(0)
+        told = [line for line in out.read().splitlines() if line.startswith("sweep ")]
+    if run.returncode == 130:
+        raise KeyboardInterrupt(last.removeprefix("nstyle: "))
+    if run.returncode:
+        raise NstyleError(last.removeprefix("nstyle: "))
+    return load(told[-1].split("  ")[0].removeprefix("sweep "))

@@ -1,0 +1,72 @@
+"""Sweeps from Python: made in a process of their own, and read as a table with pictures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_store import make_sweep
+
+import nstyle
+from nstyle import images
+
+QUICK = {"size": 32, "steps": 2, "pyramid.levels": 1, "scores": False}
+
+
+def test_a_folder_of_runs_is_a_table(nstyle_here, given, tmp_path):
+    settings = [f"{key}={str(value).lower()}" for key, value in QUICK.items()]
+    command = ["-m", *given, *settings, "style_weight=3,30", "pooling=avg,[max,max,avg,avg]"]
+    assert nstyle_here(*command)[0] == 0
+    (folder,) = tmp_path.glob("runs/sweeps/*")
+    for place in (folder, str(tmp_path / "runs")):
+        runs = nstyle.load(place)
+        assert len(runs) == 4
+        assert runs.table["style_weight"].dtype == float
+        assert sorted(runs.table["style_weight"]) == [3.0, 3.0, 30.0, 30.0]
+        assert {tuple(own) for own in runs.table["pooling.pools"]} == {
+            ("avg",), ("max", "max", "avg", "avg")
+        }  # fmt: skip
+        assert set(runs.table["pyramid.levels"]) == {1}
+        assert set(runs.table["content_file"]) == {"content.png"}
+        assert runs.varied == ["pooling.pools", "style_weight"]
+    heavy = runs.table[runs.table["style_weight"] == 30].index[0]
+    own = runs.table.loc[heavy]
+    picture = images.load(f"{own['folder']}/result.png")
+    np.testing.assert_array_equal(runs.picture(heavy), picture)
+    trace = runs.trace(heavy)
+    assert len(trace) == own["steps_done"] + 1
+    assert trace["loss"].min() == pytest.approx(own["loss"])
+    assert len(repr(runs)) < 200
+    shown = runs._repr_html_()
+    assert shown.count("data:image/") == 4 and "style_weight" in shown
+
+
+def test_what_is_no_folder_of_runs_is_refused(tmp_path):
+    with pytest.raises(nstyle.NstyleError, match="there is no folder"):
+        nstyle.load(tmp_path / "none")
+    folder = make_sweep(tmp_path, {"seed": ["0"]}, missing=(0,))
+    with pytest.raises(nstyle.NstyleError, match="none of its runs is finished"):
+        nstyle.load(folder)
+
+
+@pytest.mark.slow
+def test_a_sweep_from_python_is_that_of_the_command(pictures, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [default]\nrecipe: own\nsteps: 2\n"
+    (tmp_path / "mine" / "recipe" / "own.yaml").write_text(text)
+    settings = {**QUICK, "content": pictures / "content.png", "style": pictures / "style.png"}
+    settings.pop("steps")
+    runs = nstyle.sweep({"seed": [0, 1]}, init="noise", recipe="own", config_dir="mine", **settings)
+    assert sorted(runs.table["seed"]) == [0, 1]
+    assert set(runs.table["steps_done"]) == {2}
+    assert "nstyle: 2 runs, 0 of them there already" in capfd.readouterr().err
+    again = nstyle.sweep(
+        {"seed": [0, 1]}, init="noise", recipe="own", config_dir="mine", **settings
+    )
+    pd.testing.assert_frame_equal(again.table, runs.table)
+    assert "2 of them there already" in capfd.readouterr().err
+    with pytest.raises(nstyle.NstyleError, match="did you mean 'avg'"):
+        nstyle.sweep({"pooling": ["avgg"]}, **settings)
+
+
+def test_what_there_is_is_shown():
+    assert {"stylize", "sweep", "load", "Runs", "Stylized"} <= set(dir(nstyle))
