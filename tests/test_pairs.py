@@ -40,7 +40,7 @@ def pairs_in(folder):
 
 
 def test_the_standard_set_and_its_parts():
-    whole, first, second, few = map(pairs.standard, pairs.STANDARD)
+    whole, first, second, twelve, few = map(pairs.standard, pairs.STANDARD)
     assert len(whole) == len(pairs.PHOTOGRAPHS) * len(pairs.PAINTINGS) == len({*whole})
     assert all(Path(file).is_file() for pair in whole for file in pair)
     assert {*first} | {*second} == {*whole}
@@ -49,6 +49,9 @@ def test_the_standard_set_and_its_parts():
         for picture in pictures:
             halves = [sum(picture in pair for pair in half) for half in (first, second)]
             assert abs(halves[0] - halves[1]) <= 1
+    assert len(twelve) == 12
+    assert set(Counter(pair.content for pair in twelve).values()) == {2}
+    assert len({pair.style for pair in twelve}) == len(pairs.PAINTINGS)
     assert [Path(pair.content).name for pair in few] == list(pairs.PHOTOGRAPHS)
     used = Counter(pair.style for pair in few).values()
     assert max(used) - min(used) <= 1
