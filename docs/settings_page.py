@@ -14,7 +14,7 @@ from nstyle.scores import SCORES
 
 HEAD = """# Every setting
 
-Made from the configs themselves. `nstyle --cfg job` prints the values of a run.
+Made from the configs themselves; defaults are those of `recipe=default`. `nstyle --cfg job` prints the values of a run.
 
 """
 
@@ -28,7 +28,12 @@ def _main() -> str:
     """The settings of `configs/config.yaml`, by its headings, with its comments."""
     text = (config_dir() / "config.yaml").read_text()
     body = text[text.index("# Pictures in and out") : text.index("# Each run writes")]
-    found, names = [], []
+    recipe = yaml.safe_load((config_dir() / "recipe" / "default.yaml").read_text())
+    inner = {f"pyramid.{name}": value for name, value in recipe.pop("pyramid").items()}
+    own = {
+        name: value for name, value in recipe.items() if name not in ("defaults", "recipe")
+    } | inner
+    found = []
     for block in re.split(r"\n\n+", body.strip()):
         lines = block.split("\n")
         heading = [line[2:] for line in lines if line.startswith("# ")]
@@ -44,24 +49,19 @@ def _main() -> str:
                 indent, name, value, comment = match.groups()
                 if not indent:
                     parent = "" if value else f"{name}."
-                    names.append(name)
                 if value:
-                    row = [f"`{parent if indent else ''}{name}`", f"`{value}`", comment or ""]
+                    full = f"{parent if indent else ''}{name}"
+                    default = _yaml(own.pop(full)) if full in own else value
+                    row = [f"`{full}`", f"`{default}`", comment or ""]
                     found.append(row)
             elif (match := re.match(r"\s+#\s*(.*)", line)) and row:
                 row[2] += f" {match[1]}"
-    recipe = yaml.safe_load((config_dir() / "recipe" / "default.yaml").read_text())
     rows = [row if isinstance(row, str) else _row(*row) for row in found]
-    own = "".join(
-        f"| `{name}` | `{_yaml(value)}` |\n"
-        for name, value in recipe.items()
-        if name not in ("defaults", "recipe", "pyramid")
-    )
+    rest = "".join(f"| `{name}` | `{_yaml(value)}` |\n" for name, value in own.items())
     return (
         "".join(rows)
-        + "\n## What a recipe sets\n\nThe values are those of the default recipe.\n\n"
-        + "| setting | value |\n| --- | --- |\n"
-        + own
+        + "\n## What a recipe sets besides\n\n| setting | default |\n| --- | --- |\n"
+        + rest
     )
 
 

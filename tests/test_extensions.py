@@ -36,7 +36,7 @@ def here(nstyle_here, given):
 @pytest.mark.parametrize(
     "setting",
     [
-        "pooling=avg,blur",
+        "pooling=avg,smear",
         "style_loss=gram,centred",
         "style_loss=gram,angle",
         "solver=lbfgs,lion",
@@ -64,7 +64,7 @@ def test_an_addition_sweeps_and_stands_in_the_report(setting, here, nstyle_here,
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("pooling=blur", "pooling: blur may read beyond its windows"),
+        ("pooling=smear", "pooling: smear may read beyond its windows"),
         ("style_loss=angle", "style_loss: angle compares positions of the whole picture"),
     ],
 )
@@ -168,8 +168,8 @@ def test_python_takes_the_objects_themselves(pictures, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXTENSIONS)
     monkeypatch.chdir(tmp_path)
     from angle import Angle
-    from blur import Blur
     from lion import Lion
+    from smear import Smear
 
     small = {
         "size": 32,
@@ -179,7 +179,7 @@ def test_python_takes_the_objects_themselves(pictures, tmp_path, monkeypatch):
         "content_layers": ["conv2_2"],
         "style_layers": ["conv1_1"],
     }
-    own = {"style_loss": Angle(), "pooling": Blur(), "solver": Lion(0.02)}
+    own = {"style_loss": Angle(), "pooling": Smear(), "solver": Lion(0.02)}
     pair = {name: str(pictures / f"{name}.png") for name in ("content", "style")}
     made = nstyle.stylize(**pair, **small, **own)
     other = nstyle.stylize(**pair, **small, **own | {"solver": Lion(0.03)})

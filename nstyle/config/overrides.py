@@ -250,7 +250,9 @@ def check_overrides(overrides: Iterable[str]) -> None:
         if key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
-            raise NstyleError(f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --help)")
+            raise NstyleError(
+                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --cfg job)"
+            )
         if key in group_names():
             choices = [_override(f"{key}={value}").value() for value in values_of(override)]
             for choice in choices:

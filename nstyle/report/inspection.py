@@ -73,8 +73,8 @@ def inspect(folder: Path) -> list[Path]:
     kept = [name for name in on_the_way(config, result["steps"]) if name in result["files"]]
     pictures = watched([*kept, "result.png"], "evaluating")
     found = {name: _parts(job, folder / name) for name in pictures}
-    steps = result["steps"]
-    table = pd.DataFrame(row for name, own in found.items() for row in _rows(name, steps, own))
+    best = result["best"]["step"]
+    table = pd.DataFrame(row for name, own in found.items() for row in _rows(name, best, own))
     write_atomic(folder / TABLE, table.to_csv(index=False).encode())
     images.save(folder / SHEET, _sheet(images.load(folder / "result.png"), found["result.png"]))
     return [folder / TABLE, folder / SHEET]
@@ -85,9 +85,9 @@ def _parts(job: Job, path: Path) -> dict[str, Part]:
     return parts(job.structure, picture, job.stages[-1].problem)
 
 
-def _rows(name: str, steps: int, own: dict[str, Part]) -> Iterator[dict[str, str | int | float]]:
+def _rows(name: str, best: int, own: dict[str, Part]) -> Iterator[dict[str, str | int | float]]:
     """Yields a row for each term of a picture."""
-    step = steps if name == "result.png" else int(name.removeprefix("step_").removesuffix(".png"))
+    step = best if name == "result.png" else int(name.removeprefix("step_").removesuffix(".png"))
     norms = {term: float(np.linalg.norm(part.slope)) for term, part in own.items()}
     losses, lengths = sum(part.loss for part in own.values()), sum(norms.values())
     for term, part in own.items():

@@ -96,7 +96,7 @@ class StoreSweeper(Sweeper):
         failures = [value for value in returned if isinstance(value, NstyleError)]
         if failures:
             raise NstyleError(f"{len(failures)} of {len(wanted)} runs failed, first: {failures[0]}")
-        print(f"sweep {folder}  {len(by_folder)} runs; look at them: nstyle-report {folder}")
+        print(f"sweep {folder}  {len(by_folder)} runs; look at them: nstyle report {folder}")
         return returned
 
     def _in_this_process(self) -> bool:

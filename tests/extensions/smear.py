@@ -10,10 +10,10 @@ from nstyle.networks import Pooling
 
 
 @dataclass(frozen=True)
-class Blur(Pooling):
+class Smear(Pooling):
     """Anti-aliased max pooling (Zhang 2019, arXiv 1904.11486), with the filter 1 2 1."""
 
-    name = "blur"
+    name = "smear"
 
     def reduced(self, x, edge):
         """Returns the maxima at every position, weighted by 1 2 1 in both directions."""
