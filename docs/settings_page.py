@@ -14,7 +14,8 @@ from nstyle.scores import SCORES
 
 HEAD = """# Every setting
 
-Made from the configs themselves; defaults are those of `recipe=default`. `nstyle --cfg job` prints the values of a run.
+Made from the configs themselves; defaults are those of `recipe=default`. `nstyle --cfg job` prints
+the values of a run.
 
 """
 
