@@ -1,5 +1,6 @@
 """The range of every number, and what belongs together."""
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -30,7 +31,27 @@ _SHARED = {
 
 
 #: Settings that are true or false.
-_SWITCHES = [key for key, kind in Config.__annotations__.items() if kind is bool]
+_SWITCHES = [
+    *(key for key, kind in Config.__annotations__.items() if kind is bool),
+    "noise.around_mean_pixel",
+]
+
+#: Least and largest value of each number.
+_RANGES = {
+    **dict.fromkeys(("content_weight", "style_weight", "tv_weight", "tolerance"), (0, math.inf)),
+    "style_falloff": (0.01, 100.0),
+    "steps": (1, 1_000_000),
+    **dict.fromkeys(("save_every", "checkpoint_every"), (0, math.inf)),
+    **dict.fromkeys(("seed", "weights_seed"), (0, 2**32 - 1)),
+    "value_range": (1e-3, 1e6),
+    "init_mixture": (0.0, 1.0),
+    "pyramid.levels": (1, 12),
+    "pyramid.factor": (1.1, 16.0),
+    "pyramid.steps": (1, 1_000_000),
+    "pyramid.least": (1, math.inf),
+    "pyramid.noise": (0, 1),
+    **dict.fromkeys(("noise.low", "noise.high", "noise.mean", "noise.std"), (-1e6, 1e6)),
+}
 
 
 def check_switch(key: str, value: Any) -> None:
@@ -51,16 +72,11 @@ def check(config: DictConfig) -> None:
     with one_line_errors():
         values = cast(Json, OmegaConf.to_container(config, throw_on_missing=True))
     for key in _SWITCHES:
-        check_switch(key, values[key])
-    check_switch("noise.around_mean_pixel", values["noise"]["around_mean_pixel"])
-    for key in ("content_weight", "style_weight", "tv_weight", "tolerance"):
-        check_number(key, values[key], 0.0, math.inf)
+        check_switch(key, _at(values, key))
+    for key, (low, high) in _RANGES.items():
+        check_number(key, _at(values, key), low, high)
     for key in ("content", "style"):
         _check_layer_weights(values, key)
-    check_number("style_falloff", values["style_falloff"], 0.01, 100.0)
-    check_number("steps", values["steps"], 1, 1_000_000)
-    check_number("save_every", values["save_every"], 0, math.inf)
-    check_number("checkpoint_every", values["checkpoint_every"], 0, math.inf)
     check_threads(values["threads"])
     _check_batch(values["batch"])
     _check_pictures(values)
@@ -73,37 +89,35 @@ def check(config: DictConfig) -> None:
         if objective == VGG_SCORE and not values["vgg_score"]:
             raise NstyleError(f"objectives: {objective} is made with vgg_score=true")
         check_choice("objectives", objective, known)
-    check_number("seed", values["seed"], 0, 2**32 - 1)
-    check_number("weights_seed", values["weights_seed"], 0, 2**32 - 1)
     if values["weights_seed"] and values["weights"] != RANDOM:
         raise NstyleError(
             f"weights_seed: {values['weights_seed']} would change nothing with"
             f" weights={values['weights']} (it is of weights={RANDOM})"
         )
-    check_number("value_range", values["value_range"], 1e-3, 1e6)
-    check_number("init_mixture", values["init_mixture"], 0.0, 1.0)
-    check_number("pyramid.levels", values["pyramid"]["levels"], 1, 12)
-    check_number("pyramid.factor", values["pyramid"]["factor"], 1.1, 16.0)
-    check_number("pyramid.steps", values["pyramid"]["steps"], 1, 1_000_000)
-    check_number("pyramid.least", values["pyramid"]["least"], 1, math.inf)
-    check_number("pyramid.noise", values["pyramid"]["noise"], 0, 1)
-    for key in ("low", "high", "mean", "std"):
-        check_number(f"noise.{key}", values["noise"][key], -1e6, 1e6)
     _check_any_weight(values)
     parse_size(values["size"])
-    _check_style_picture(values)
-    if values["pooling_scale"] is not None:
-        scale = Pooling.__dataclass_fields__["scale"]
-        check_number("pooling_scale", values["pooling_scale"], *scale.metadata["range"])
-        if values["rescale"]:
-            raise NstyleError(
-                f"pooling_scale: {values['pooling_scale']} with rescale=true, which sets the scale"
-                " of every filter after the pools; give one of the two"
-            )
     check_choice("size_side", values["size_side"], SIDES)
-    records = {kind.group: record(config, kind) for kind in KINDS}
-    _check_shared(values, records)
-    pooling = record(config, Pooling)
+    _check_style_picture(values)
+    _check_shared(values, {kind.group: record(config, kind) for kind in KINDS})
+    _check_pooling(values, record(config, Pooling))
+
+
+def _at(values: Json, key: str) -> Any:
+    """Returns a setting by its name, such as `pyramid.least`."""
+    return functools.reduce(lambda own, name: own[name], key.split("."), values)
+
+
+def _check_pooling(values: Json, pooling: Pooling) -> None:
+    scale = values["pooling_scale"]
+    if scale is not None:
+        check_number(
+            "pooling_scale", scale, *pooling.__dataclass_fields__["scale"].metadata["range"]
+        )
+    if values["rescale"] and scale is not None:
+        raise NstyleError(
+            f"pooling_scale: {scale} with rescale=true, which sets the scale of every filter after"
+            " the pools; give one of the two"
+        )
     if values["rescale"] and not pooling.is_homogeneous:
         raise NstyleError(
             f"rescale: pooling={pooling.name} depends on how large features are, so that rescaled"
