@@ -31,6 +31,7 @@ import sys  # noqa: E402
 import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hydra.core.plugins import Plugins  # noqa: E402
@@ -49,6 +50,13 @@ os.environ.pop("NSTYLE_OFFLINE", None)
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """A file's compiled programs are not kept in memory: other files hardly use them."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
