@@ -1,5 +1,7 @@
 """What each term does to a picture: against the whole loss, and by hand."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from nstyle import images
 from nstyle.losses import Cosine, NearestNeighbour
 from nstyle.networks import GeM
-from nstyle.objective import LossWeights, Structure, objective, prepare
+from nstyle.objective import LossWeights, Structure, attribution, objective, prepare
 from nstyle.objective.attribution import parts
 
 
@@ -28,6 +30,7 @@ def arrays(random):
 )
 def test_parts_are_the_whole(options, vgg16, arrays):
     """Losses and slopes of all terms sum to those of the total loss."""
+    jax.clear_caches()
     structure = Structure(
         content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1.pre"), **options
     )
@@ -42,6 +45,8 @@ def test_parts_are_the_whole(options, vgg16, arrays):
     scale = float(jnp.abs(slope).max())
     np.testing.assert_allclose(summed, slope, rtol=1e-4, atol=1e-5 * scale)
     assert found["tv"].pull == {}
+    if not options:  # a program of each kind for all terms
+        assert (attribution._slope._cache_size(), attribution._pull._cache_size()) == (1, 1)
     assert {term: list(part.pull) for term, part in found.items() if part.pull} == {
         "content/conv2_2": ["conv2_2"],
         "style/conv1_1": ["conv1_1"],
@@ -87,6 +92,8 @@ def test_a_run_is_inspected(nstyle_here, given, tmp_path):
     assert own["loss"].sum() == pytest.approx(best, rel=0.05)  # pixels of 8 bits
     sheet = images.load(folder / "inspection.png")
     assert sheet.shape[0] > sheet.shape[1]  # a row for each of seven terms
+    assert nstyle_here(*given, *quick, "save_every=2", "reuse=false")[0] == 0
+    assert not (folder / "inspection.png").exists()  # it was of another picture
     (folder / "result.png").write_bytes(b"")
     status, _, err = nstyle_here("inspect", str(folder))
     assert (status, err.count("\n")) == (2, 1)
@@ -100,3 +107,11 @@ def test_what_cannot_be_inspected_is_one_line(nstyle_here, given, tmp_path):
         status, _, err = nstyle_here("inspect", str(where))
         assert (status, err.count("\n")) == (2, 1)
         assert line in err
+
+
+def test_a_run_with_ones_own_loss_is_inspected(nstyle_here, given, tmp_path):
+    own = f"--config-dir={Path(__file__).parent / 'extensions'}"
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false", "style_loss=angle"]
+    assert nstyle_here(own, *given, *quick)[0] == 0
+    (folder,) = tmp_path.glob("runs/content-*")
+    assert nstyle_here("inspect", own, str(folder))[0] == 0

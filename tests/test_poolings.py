@@ -165,6 +165,11 @@ def test_each_pool_has_its_own_pooling(vgg16, random):
 
 
 def test_as_many_poolings_as_pools():
+    """The one after the last convolution counts where it is a layer."""
+    deep = {"content_layers": ("pool5",), "style_layers": ()}
+    Structure(pooling=Each(pools=(Maximum(),) * 5), **deep)
+    with pytest.raises(NstyleError, match="pooling: 4 poolings for 5 pools"):
+        Structure(pooling=Each(pools=(Maximum(),) * 4), **deep)
     layers = {"content_layers": ("conv3_1",), "style_layers": ()}
     Structure(pooling=Each(pools=(Maximum(), Average())), **layers)
     Structure(pooling=Each(pools=(Maximum(),) * 4), **layers)
@@ -218,6 +223,12 @@ def test_a_sweep_over_exponents_compiles_once(nstyle_here, given, tmp_path):
         (["pooling=soft", "rescale=true"], "rescale: pooling=soft depends on how large"),
         (["pooling=blur", "tile=32"], "pooling: blur may read beyond its windows"),
         (["pooling=stochastic", "tile=32"], "pooling: stochastic may read beyond its windows"),
+        (["pooling=each", "pooling.pools=null"], "pooling.pools: None is no list of names"),
+        (["pooling.pools=[max]", "pooling=[max,avg]"], "pooling.pools: given twice"),
+        (
+            ["pooling=[max,avg]", "rescale=true", "content_layers=[conv3_1]", "style_layers=[]"],
+            "pooling: 2 poolings for 4 pools",
+        ),
         (["pooling=[max,max,blur,avg]", "tile=32"], "pooling: each may read beyond its windows"),
     ],
 )
@@ -225,6 +236,18 @@ def test_what_makes_no_sense_is_refused_in_one_line(settings, line, nstyle_here,
     status, _, err = nstyle_here(*given, "size=32", *settings)
     assert (status, err.count("\n")) == (2, 1)
     assert line in err
+
+
+@pytest.mark.parametrize("own", ["pooling=stochastic", "style_loss=sliced_wasserstein"])
+def test_every_seed_draws(own, nstyle_here, given):
+    """All 32 bits of it."""
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
+    assert nstyle_here(*given, *quick, own, f"seed={2**32 - 1}")[0] == 0
+
+
+def test_a_single_name_is_a_list_of_one(nstyle_here, given):
+    quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
+    assert nstyle_here(*given, *quick, "pooling=each", "pooling.pools=max")[0] == 0
 
 
 def test_lists_and_names_are_one_axis(nstyle_here, given, tmp_path):

@@ -13,6 +13,8 @@ from nstyle.config.subsets import orders, spelt_out, subsets
 from nstyle.errors import NstyleError
 from nstyle.report import statistics, values
 
+COLUMNS = ["content", "w_layer_weights", "style_weight", "lpips", "gram"]
+
 
 def additive(parts):
     """What subsets are worth where each part adds its own amount: float (parts, pairs)."""
@@ -101,12 +103,53 @@ def test_worths_are_read_off_the_curves_at_equal_content():
             for weight, kept in ((3, 0.1), (10, 0.2), (30, 0.4)):
                 moved = kept * scale * (slope > 0) * (0.4 if level == "[1,0]" else 1.0)
                 rows.append((pair, level, weight, moved, 1.0 - slope * moved))
-    table = pd.DataFrame(rows, columns=["content", "parts", "style_weight", "lpips", "gram"])
-    whole = values.whole_of("parts", ["[0,0]", "[1,0]", "[0,1]", "[1,1]"])
+    table = pd.DataFrame(
+        rows, columns=["content", "parts_layer_weights", "style_weight", "lpips", "gram"]
+    )
+    whole = values.whole_of("parts_layer_weights", ["[0,0]", "[1,0]", "[0,1]", "[1,1]"])
     worth, short = values.worths(table, whole, "style_weight", "gram", "lpips", ["content"])
     np.testing.assert_allclose(worth[frozenset({0, 1})], [0.4, 0.8])
     np.testing.assert_allclose(worth[frozenset({1})], [0.2, 0.4])
     np.testing.assert_allclose(worth[frozenset({0})], [0.08, 0.16])  # as far as its curve goes
+    assert short == pytest.approx(1 / 3)
+
+
+def curves(levels, better=1.0, start=0.0):
+    """A table of straight curves, the score falling as `lpips` rises, of each level its slope."""
+    rows = [
+        (pair, level, weight, start + kept, 1.0 - better * slope * kept)
+        for pair in ("a", "b")
+        for level, slope in levels.items()
+        for weight, kept in ((3, 0.1), (10, 0.2), (30, 0.4))
+    ]
+    return pd.DataFrame(
+        rows, columns=["content", "w_layer_weights", "style_weight", "lpips", "gram"]
+    )
+
+
+SLOPES = {"[0,0]": 0.0, "[1,0]": 0.5, "[0,1]": 1.0, "[1,1]": 2.0}
+
+
+def test_an_unfinished_sweep_has_the_values_that_it_can_have():
+    whole = values.whole_of("w_layer_weights", list(SLOPES))
+    arguments = whole, "style_weight", "gram", "lpips", ["content"]
+    table = curves(SLOPES)
+    complete, _ = values.worths(table, *arguments)
+    assert set(complete) == set(whole.levels.values())
+    assert values.is_known(complete, 2)
+    one_missing, _ = values.worths(table[table["w_layer_weights"] != "[1,0]"], *arguments)
+    assert frozenset({0}) not in one_missing and frozenset({1}) in one_missing
+    for left_out in ("[0,0]", "[1,1]"):
+        assert values.worths(table[table["w_layer_weights"] != left_out], *arguments) == ({}, 0.0)
+    assert values.worths(table[:0], *arguments) == ({}, 0.0)
+    assert not values.is_known({}, 2)
+
+
+def test_curves_that_begin_beyond_what_is_held_are_counted():
+    table = curves(SLOPES)
+    table.loc[table["w_layer_weights"] == "[1,0]", "lpips"] += 1.0
+    whole = values.whole_of("w_layer_weights", list(SLOPES))
+    _, short = values.worths(table, whole, "style_weight", "gram", "lpips", ["content"])
     assert short == pytest.approx(1 / 3)
 
 
@@ -122,7 +165,8 @@ def test_levels_that_are_subsets():
         ["[0,0]", "[1,1]", "[2,2]"],
         ["[0]", "[1]"],
     ):
-        assert values.whole_of("x", others) is None
+        assert values.whole_of("x_layer_weights", others) is None
+    assert values.whole_of("style_blend", ["[1,1]", "[1,2]", "[2,1]", "[2,2]"]) is None
 
 
 @given(st.integers(1, 7), st.integers(1, 30))
@@ -141,7 +185,9 @@ def test_subsets_along_orders(count, samples):
     [
         ("subsets(5)", "write subsets"),
         ("subsets(0,1,13)", "add samples=20"),
-        ("subsets(0,1,0)", "1 to 12 parts"),
+        ("subsets(0,1,0)", "one part and one sample or more"),
+        ("subsets(1,1,2)", "give two entries"),
+        ("subsets(0,1,3,samples=0)", "one sample or more"),
         ("subsets(0,1,3", "write subsets"),
     ],
 )

@@ -116,6 +116,9 @@ def _made(kind: type[K], key: str, options: Json) -> K:
     for option in fields(found):
         if option.metadata.get("records") and option.name in options:
             names = options[option.name]
+            names = [names] if isinstance(names, str) else names
+            if not isinstance(names, list):
+                raise NstyleError(f"{key}.{option.name}: {names!r} is no list of names")
             options[option.name] = tuple(_of_name(kind, key, str(name)) for name in names)
     return found.of(options, key)
 

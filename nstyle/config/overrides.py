@@ -101,9 +101,9 @@ def read(arguments: Iterable[str]) -> list[str]:
     found: dict[str, str] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        value = spelt_out(value)
-        argument = key + equals + value
         names = key in PATH_KEYS or key == "images"
+        value = value if names else spelt_out(value)
+        argument = key + equals + value
         override = _override(f"{key}={_named(key, value)}" if names and value else argument)
         name = override.key_or_group
         if override.is_delete():
@@ -113,6 +113,8 @@ def read(arguments: Iterable[str]) -> list[str]:
         if override.value() == "":
             raise NstyleError(f"{name}: no value given (null, where there may be none)")
         for own, spelt in _of_each(name, _spelt_out(override)):
+            if own in found:
+                raise NstyleError(f"{own}: given twice, {found[own]} and {argument}; give one")
             found[own] = spelt
     return list(found.values())
 

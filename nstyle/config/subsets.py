@@ -38,6 +38,8 @@ def spelt_out(value: str) -> str:
         )
     count = int(match["count"])
     samples = None if match["samples"] is None else int(match["samples"])
+    if count < 1 or samples == 0 or match["out"] == match["within"]:
+        raise NstyleError(f"{value}: give two entries, and one part and one sample or more")
     if samples is None and not 1 <= count <= MOST_PARTS:
         raise NstyleError(
             f"{value}: all subsets of 1 to {MOST_PARTS} parts can be tried; add samples=20 for"

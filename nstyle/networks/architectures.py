@@ -217,10 +217,14 @@ def entry(convolution: str, network: str) -> str:
 
 
 def pool_counts(layers: tuple[str, ...], network: str) -> tuple[int, int]:
-    """Returns how many pools there are up to the deepest of `layers`, and between convolutions."""
+    """Returns how many pools there are up to the deepest of `layers`, and how many at most.
+
+    The one after the last convolution counts where it is a layer.
+    """
     upto = taps(network)[: depth(deepest(layers, network), network) + 1]
-    pools = [name for name in taps(network)[:-1] if name.startswith("pool")]
-    return sum(name.startswith("pool") for name in upto), len(pools)
+    needed = sum(name.startswith("pool") for name in upto)
+    between = sum(name.startswith("pool") for name in taps(network)[:-1])
+    return needed, max(needed, between)
 
 
 def deepest(layers: tuple[str, ...], network: str) -> str:

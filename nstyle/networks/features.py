@@ -180,7 +180,8 @@ def _for_all(
 
     counts = np.outer(*(inside(shape[axis], x.shape[axis]) for axis in (0, 1)))
     share = jnp.asarray(own.kernel**2 / counts, x.dtype)[..., None]
-    return jnp.where(share == 1, x, share * (x - bias) + bias)
+    own_bias = jnp.asarray(bias, x.dtype)
+    return jnp.where(share == 1, x, share * (x - own_bias) + own_bias)
 
 
 class Extractor(nn.Module):

@@ -19,7 +19,7 @@ import skimage.data
 
 from nstyle import images
 from nstyle.files import cache_dir, write_atomic
-from nstyle.networks import Params, layer_names, mean_activations, rescale
+from nstyle.networks import Params, layer_names, mean_activations, pool_counts, rescale
 from nstyle.networks.poolings import Pooling
 from nstyle.networks.weights import Weights
 
@@ -52,13 +52,18 @@ def activations(weights: Weights, pooling: Pooling) -> dict[str, np.ndarray]:
 
     Returns:
       Layer name -> float32 array (channels,).
+
+    Raises:
+      NstyleError: of poolings for each pool there are fewer than the network has.
     """
     pictures = photographs()
     digest = hashlib.sha256(f"{weights.sha256} {weights.pixels} {pooling!r}".encode())
     for picture in pictures:
         digest.update(picture.tobytes())
     path = cache_dir() / "activations" / f"{weights.network}-{digest.hexdigest()[:16]}.npz"
-    kept = _kept(path) if pooling.is_built_in else {}
+    pooling.check_pools(*pool_counts(layer_names(weights.network), weights.network))
+    is_ours = all(part.is_built_in for part in pooling.parts)
+    kept = _kept(path) if is_ours else {}
     if kept.keys() == set(layer_names(weights.network)):
         return kept
     print(
@@ -73,7 +78,7 @@ def activations(weights: Weights, pooling: Pooling) -> dict[str, np.ndarray]:
         pixels=weights.pixels,
     )
     found = {layer: np.asarray(means[layer]) for layer in layer_names(weights.network)}
-    if pooling.is_built_in:
+    if is_ours:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **found)
         write_atomic(path, buffer.getvalue())

@@ -54,8 +54,8 @@ def parts(structure: Structure, image: Image, problem: Problem) -> dict[str, Par
     """
     if not problem.options:
         problem = problem._replace(options=structure.numbers)
-    weights = problem.weights
-    zero = jax.tree.map(lambda weight: 0.0 * jnp.asarray(weight, jnp.float32), weights)
+    weights = jax.tree.map(lambda weight: jnp.asarray(weight, jnp.float32), problem.weights)
+    zero = jax.tree.map(jnp.zeros_like, weights)
     found = {}
     for name in _names(structure):
         own = _alone(name, zero, weights)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from nstyle.errors import NstyleError
-from nstyle.networks import NETWORKS, extent, kernel_shape, needed, width
+from nstyle.networks import NETWORKS, extent, kernel_shape, members, needed, width
 from nstyle.objective.terms import Structure
 from nstyle.objective.tiling import Block, blocks_of
 from nstyle.solvers import Solver
@@ -33,6 +33,10 @@ TILE_COPIES = 8
 
 #: More of them where a block's features are kept up to its pool, as the pool's slope is of them.
 UNEVEN_COPIES = 2
+
+
+#: Copies of layers side by side that exist at a time, measured at 192 px.
+_HYPER_COPIES = 4
 
 
 #: Memory taken over memory in use, measured with glibc.
@@ -144,7 +148,19 @@ def evaluation_bytes(structure: Structure, shape: tuple[int, ...], tile: int | N
     """Returns the peak memory of a process for one evaluation, by tiles or whole."""
     if tile is not None:
         return estimate(structure, shape, tile)
-    return PROGRAM_BYTES + NETWORKS[structure.network].evaluation_bytes * shape[0] * shape[1]
+    return PROGRAM_BYTES + _whole_bytes(structure, shape)
+
+
+def _whole_bytes(structure: Structure, shape: tuple[int, ...]) -> int:
+    """Returns the memory of one evaluation of the whole picture, without the program."""
+    network = structure.network
+    own = NETWORKS[network].evaluation_bytes * structure.pooling.memory_share
+    beside = sum(
+        width(layer, network) * math.prod(extent(layer, network, shape))
+        for layer in structure.layers
+        if len(members(layer)) > 1
+    )
+    return int(own * shape[0] * shape[1]) + _HYPER_COPIES * _FLOAT_BYTES * beside
 
 
 def bytes_beside(solver: Solver, shape: tuple[int, ...]) -> int:
@@ -176,9 +192,8 @@ def member_bytes(structure: Structure, shape: tuple[int, ...], solver: Solver) -
     network = structure.network
     targets = len(structure.regions)
     style = targets * sum(width(layer, network) ** 2 for layer in structure.style_layers)
-    evaluation = NETWORKS[network].evaluation_bytes * shape[0] * shape[1]
     return (
-        evaluation
+        _whole_bytes(structure, shape)
         + solver.memory_bytes(shape)
         + _target_bytes(structure, shape)
         + _FLOAT_BYTES * style

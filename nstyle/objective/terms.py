@@ -240,7 +240,8 @@ class Problem(NamedTuple):
       content_weights: by content layer, what the content loss at each position is multiplied by,
         (h, w, 1); empty unless `Structure.content_weighted`.
       references: what terms are divided by; empty leaves them in the units of their losses.
-      options: `Structure.numbers`; empty takes those of the structure as constants.
+      options: `Structure.numbers`, which count in place of the structure's own; empty takes those
+        as constants.
     """
 
     params: Params

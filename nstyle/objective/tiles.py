@@ -186,8 +186,8 @@ def references(
         energy = loss.compare(loss.of_moments(blank, positions), target, pixels)
         return worth(loss.compare(found, target, pixels), STYLE_FLOOR * energy)
 
-    structure = structure.bound(problem.options)
-    loss, pixels = structure.style_loss, photograph.shape[0] * photograph.shape[1]
+    loss = structure.bound(problem.options).style_loss
+    pixels = photograph.shape[0] * photograph.shape[1]
     own = style_targets(structure, problem.params, photograph, tile)
     return References(
         {layer: of_content(layer) for layer in structure.content_layers},

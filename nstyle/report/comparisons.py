@@ -153,8 +153,10 @@ def valued(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> list[Jso
         blocks = _without(varied, whole.parameter, weight)
         for score in (name for name in scores if sweep.measures[name]["against"] == "style"):
             worth, short = values.worths(frame, whole, weight, score, KEPT, blocks)
-            pairs = len(worth[frozenset()])
-            if pairs:
+            if values.is_known(worth, whole.size):
+                if sweep.measures[score]["higher_is_better"]:
+                    worth = {subset: -own for subset, own in worth.items()}
+                pairs = len(worth[frozenset()])
                 named = {"parameter": whole.parameter, "parts": _names_of_parts(sweep, whole)}
                 told = {"score": score, "pairs": pairs, "short": number(short)}
                 found.append(named | told | _of_worths(worth, whole.size, pairs))

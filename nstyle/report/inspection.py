@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from nstyle import images
-from nstyle.config import from_yaml
+from nstyle.config import from_yaml, use_folder
 from nstyle.errors import NstyleError
 from nstyle.files import user_path, write_atomic
 from nstyle.images.colour import grey
@@ -29,7 +29,7 @@ from nstyle.runs.planning import plan
 from nstyle.runs.recording import on_the_way
 
 #: What it writes.
-TABLE, SHEET = "inspection.csv", "inspection.png"
+TABLE, SHEET = store.INSPECTION
 
 #: Longest side of a map, in pixels.
 _CELL = 256
@@ -46,7 +46,11 @@ def main() -> None:
 def _main(arguments: list[str]) -> None:
     parser = LineParser("nstyle inspect", description="Says what each term of a run's loss does.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
-    for folder in watched(parser.parse_args(arguments).runs, "inspecting"):
+    parser.add_argument("-cd", "--config-dir", type=Path, help="YAML files and modules of your own")
+    options = parser.parse_args(arguments)
+    if options.config_dir is not None:
+        use_folder(user_path("--config-dir", options.config_dir))
+    for folder in watched(options.runs, "inspecting"):
         for path in inspect(user_path("run", folder)):
             print(path)
 

@@ -40,9 +40,11 @@ class Whole(NamedTuple):
 def whole_of(parameter: str, levels: Sequence[str]) -> Whole | None:
     """Returns the subsets that levels such as `[0,1,1]` or `[avg,max]` are, or None.
 
-    They are lists of one length whose entries are two in all, the first of which is out, and both
-    the empty and the full subset are there.
+    They are lists of one length, of weights of layers or of poolings, whose entries are two in all,
+    the first of which is out, and both the empty and the full subset are there.
     """
+    if not parameter.endswith(("_layer_weights", "pooling.pools")):
+        return None
     lists = [level[1:-1].split(",") for level in levels if level[:1] + level[-1:] == "[]"]
     if len(lists) < len(levels) or len({len(own) for own in lists}) != 1:
         return None
@@ -65,8 +67,8 @@ def worths(
 
     For each pair and subset the points at all weights make a curve of `score` over `kept`; what
     counts is the curve at the `kept` that the whole has at the middle weight. A curve begins where
-    the empty subset is, if that leaves the photograph as it is. One that does not reach so far
-    counts by its last point.
+    the empty subset is, if that leaves the photograph as it is. One that does not reach what is
+    held counts by its nearest end.
 
     Args:
       table: a row for each run.
@@ -77,15 +79,22 @@ def worths(
       blocks: the other varied columns.
 
     Returns:
-      The worths, of pairs that have all subsets and weights; and the share of curves that do not
-      reach so far.
+      The worths, of subsets that have all weights on the pairs that have all runs, none unless
+      the empty subset and the whole are among them; and the share of curves that do not reach what
+      is held.
     """
     others = [name for name in blocks if name in statistics.PAIR]
     cells = statistics.cell_means(table, [score, kept], [whole.parameter, weight], others).dropna()
-    by_subset = {subset: level for level, subset in whole.levels.items()}
-    weights = list(dict.fromkeys(cells.columns.get_level_values(weight)))
-    middle = sorted(weights, key=float)[len(weights) // 2]
-    held = cells[kept, by_subset[frozenset(range(whole.size))], middle].to_numpy(float)
+    weights = sorted(dict.fromkeys(table[weight]), key=float)
+    by_subset = {
+        subset: level
+        for level, subset in whole.levels.items()
+        if all((name, level, own) in cells for name in (score, kept) for own in weights)
+    }
+    everything = frozenset(range(whole.size))
+    if cells.empty or not {frozenset(), everything} <= by_subset.keys():
+        return {}, 0.0
+    held = cells[kept, by_subset[everything], weights[len(weights) // 2]].to_numpy(float)
     nothing = cells[[score, kept]].xs(by_subset[frozenset()], axis=1, level=whole.parameter)
     start = {name: nothing[name].mean(axis=1).to_numpy(float) for name in (score, kept)}
     is_photograph = np.ptp(nothing[kept].to_numpy(float), axis=1).max() < 1e-6
@@ -96,7 +105,8 @@ def worths(
         if is_photograph:
             x = np.concatenate([start[kept][:, None], x], axis=1)
             y = np.concatenate([start[score][:, None], y], axis=1)
-        short += int(np.sum(x.max(axis=1) < held)) if subset else 0
+        misses = (x.max(axis=1) < held) | (x.min(axis=1) > held)
+        short += int(np.sum(misses)) if subset else 0
         order = np.argsort(x, axis=1)
         x, y = (np.take_along_axis(of, order, axis=1) for of in (x, y))
         found[subset] = np.array([np.interp(*row) for row in zip(held, x, y, strict=True)])
@@ -138,6 +148,11 @@ def _exact(worth: Worths, count: int) -> np.ndarray:
         for part in subset:
             values[part] += (own - worth[subset - {part}]) / share
     return values
+
+
+def is_known(worth: Worths, count: int) -> bool:
+    """Says whether there are subsets enough for `shapley`."""
+    return len(worth) == 2**count or set(_along(orders(count, 1)[0])) <= set(worth)
 
 
 def interactions(worth: Worths, count: int) -> np.ndarray | None:

@@ -125,13 +125,18 @@ def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
         network.params,
         Targets(content_targets, style_targets),
         LossWeights({}, {}),
-        () if seed is None else jnp.asarray(seed, jnp.uint32),
+        _traced(draws),
         guidance=() if guide is None else _guidance(structure, guide, shape, scale),
         content_weights=()
         if content_map is None
         else _content_weights(structure, content_map, shape),
         options=structure.numbers,
     )
+
+
+def _traced(seed: int | tuple[()]) -> jax.Array | tuple[()]:
+    """Returns a seed as programs take it: all of its 32 bits."""
+    return () if isinstance(seed, tuple) else jnp.asarray(seed, jnp.uint32)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -159,7 +164,7 @@ def _content_target(
     if tile is not None:
         scaled = structure.value_range * picture
         return tiles.content_targets(structure, network.params, scaled, tile)
-    return content_target(structure, network.params, jnp.asarray(picture), seed)
+    return content_target(structure, network.params, jnp.asarray(picture), _traced(seed))
 
 
 @functools.lru_cache(maxsize=64)
@@ -174,7 +179,7 @@ def _style_target(
     picture = scaled_to(style.array, shape)
     if tile is not None:
         return tiles.style_targets(structure, network.params, structure.value_range * picture, tile)
-    return style_target(structure, network.params, jnp.asarray(picture), seed=seed)
+    return style_target(structure, network.params, jnp.asarray(picture), seed=_traced(seed))
 
 
 @functools.lru_cache(maxsize=64)
@@ -190,7 +195,8 @@ def _guided_target(
 ) -> dict[str, tuple[Any, ...]]:
     own = guide.of_style(number, shape, structure.style_layers, structure.network, scale)
     picture = jnp.asarray(scaled_to(style.array, shape))
-    return style_target(structure, network.params, picture, jax.tree.map(jnp.asarray, own), seed)
+    guidance = jax.tree.map(jnp.asarray, own)
+    return style_target(structure, network.params, picture, guidance, _traced(seed))
 
 
 @functools.lru_cache(maxsize=8)

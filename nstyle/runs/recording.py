@@ -97,7 +97,7 @@ class Recorder:
         self.job = build(self.run.planned)
         self._path = folder / "checkpoint"
         kept = self._kept()
-        stale = ("result.json", "scores.json")
+        stale = ("result.json", "scores.json", *store.INSPECTION)
         for name in (*store.FILES, *stale, "checkpoint", *on_the_way(config, self.job.steps)):
             stored.make_way(folder / name)
         stored.write(folder / "config.yaml", to_yaml(config).encode())

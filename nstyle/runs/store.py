@@ -42,6 +42,9 @@ Row = dict[str, float | int]
 
 _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
 
+#: What `nstyle inspect` adds to a run.
+INSPECTION = ("inspection.csv", "inspection.png")
+
 #: What a finished run has beside its `result.json`.
 FILES = ("config.yaml", "trace.csv", "result.png")
 

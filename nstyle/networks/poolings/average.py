@@ -14,6 +14,7 @@ class Average(Pooling):
     """The mean of each window (Gatys et al. 2015, section 2)."""
 
     name = "avg"
+    memory_share = 1.0
     is_local = True
     is_homogeneous = True
     even_share = 0.25

@@ -28,6 +28,8 @@ class Pooling(Record):
       even_share: for a pooling whose slope does not depend on the size of what it pools: the share
         of a pooled value's slope that goes to each value which has any, without `scale`; tiles
         then keep one bit of each value. None where the slope is of the values themselves.
+      memory_share: memory of an evaluation over `Architecture.evaluation_bytes`, measured; of one
+        that does not say, that of the largest here.
     """
 
     group = "pooling"
@@ -35,6 +37,7 @@ class Pooling(Record):
     is_homogeneous: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     even_share: ClassVar[float | None] = None
+    memory_share: ClassVar[float] = 2.6
     scale: float = number(1.0, 1e-3, 1e3, traced=True)
 
     def reduced(self, x: Features, edge: int) -> Float[Array, "_ _ c"]:

@@ -20,6 +20,7 @@ class Blur(Pooling):
     """
 
     name = "blur"
+    memory_share = 2.6
     is_homogeneous = True
 
     def reduced(self, x: Features, edge: int) -> Float[Array, "_ _ c"]:

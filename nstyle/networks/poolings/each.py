@@ -51,6 +51,11 @@ class Each(Pooling):
         return any(own.is_random for own in self.pools)
 
     @property
+    def memory_share(self) -> float:  # type: ignore[override]
+        """That of the largest."""
+        return max(own.memory_share for own in self.pools)
+
+    @property
     def parts(self) -> tuple[Record, ...]:
         """Itself and its poolings."""
         return (self, *self.pools)

@@ -21,6 +21,7 @@ class GeM(Pooling):
     """
 
     name = "gem"
+    memory_share = 1.6
     is_local = True
     is_homogeneous = True
     exponent: float = number(3.0, 1.0, 1e6, traced=True)

@@ -21,6 +21,7 @@ class L2(Pooling):
     """
 
     name = "l2"
+    memory_share = 1.0
     is_local = True
     is_homogeneous = True
     scale: float = number(1.57, 1e-3, 1e3, traced=True)

@@ -22,6 +22,7 @@ class Lp(Pooling):
     """
 
     name = "lp"
+    memory_share = 1.6
     is_local = True
     is_homogeneous = True
     exponent: float = number(2.0, 1.0, 1e6, traced=True)

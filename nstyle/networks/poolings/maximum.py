@@ -14,6 +14,7 @@ class Maximum(Pooling):
     """The largest value of each window, as every network here was trained."""
 
     name = "max"
+    memory_share = 1.0
     is_local = True
     is_homogeneous = True
     even_share = 1.0

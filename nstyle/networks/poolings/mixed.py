@@ -19,6 +19,7 @@ class Mixed(Pooling):
     """
 
     name = "mixed"
+    memory_share = 1.4
     is_local = True
     is_homogeneous = True
     share: float = number(0.5, 0.0, 1.0, traced=True)

@@ -23,6 +23,7 @@ class Soft(Pooling):
     """
 
     name = "soft"
+    memory_share = 1.9
     is_local = True
     temperature: float = number(1.0, 1e-6, 1e6, traced=True)
 

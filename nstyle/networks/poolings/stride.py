@@ -13,6 +13,7 @@ class Stride(Pooling):
     """The value in each window's upper left corner (Springenberg et al. 2015, arXiv 1412.6806)."""
 
     name = "stride"
+    memory_share = 1.0
     is_local = True
     is_homogeneous = True
     even_share = 1.0
