@@ -1,13 +1,17 @@
 """Every pooling against float64 NumPy, at windows of 2 (VGG) and of 3 (AlexNet)."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import command
 from scipy.ndimage import correlate1d
 from scipy.special import softmax
 from scipy.stats import chisquare
 
+from nstyle.config import read
 from nstyle.errors import NstyleError
 from nstyle.networks import (
     NETWORKS,
@@ -198,20 +202,64 @@ def test_traced_options_are_arguments_of_one_program(pooling, vgg16, random):
     assert abs(loss / objective(other)(painting, constants)[0] - 1) > 1e-3
 
 
-def test_a_sweep_over_exponents_compiles_once(nstyle_here, given, tmp_path):
-    import json
+QUICK = ["size=32", "steps=2", "pyramid.levels=1", "scores=false", "tolerance=0"]
+SHALLOW = ["content_layers=[conv1_2]", "style_layers=[conv1_1,conv2_1]"]
 
-    quick = ["size=32", "steps=2", "pyramid.levels=1", "scores=false", "tolerance=0"]
-    exponents = ",".join(str(1 + 0.5 * number) for number in range(10))
-    status, _, err = nstyle_here(
-        "-m", *given, *quick, "pooling=gem", f"pooling.exponent={exponents}"
-    )
+
+def results(folder):
+    found = [json.loads(path.read_text()) for path in folder.glob("runs/*/result.json")]
+    return [result.get("content", result) for result in found]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "axis"),
+    [
+        (["pooling=gem"], f"pooling.exponent={','.join(str(1 + 0.5 * i) for i in range(10))}"),
+        (["pooling=mixed"], "pooling.share=0,0.3,1"),
+        (["smoothing=swag"], "smoothing.temperature=5,10,20"),
+        (["style_loss=mmd"], "style_loss.offset=0,1,3"),
+        (["content_loss=contextual", "init=noise"], "content_loss.bandwidth=0.1,0.3"),
+        ([], "pooling_scale=1,2"),
+        ([], "style_layer_weights=[1,0],[1,2]"),
+    ],
+    ids=str,
+)
+def test_a_sweep_over_numbers_compiles_once(chosen, axis, nstyle_here, given, tmp_path):
+    jax.clear_caches()
+    status, _, err = nstyle_here("-m", *given, *QUICK, *SHALLOW, *chosen, axis)
     assert status == 0, err
-    found = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
-    results = [result.get("content", result) for result in found]
-    assert len(results) == 10
-    assert sum(result["compiles"] for result in results) == 1
-    assert len({result["best"]["loss"] for result in results}) == 10
+    found = results(tmp_path)
+    assert len(found) == len(read([axis])[0].replace("],[", "|").split("|" if "[" in axis else ","))
+    assert sum(result["compiles"] for result in found) == 1
+    assert len({result["best"]["loss"] for result in found}) == len(found)
+
+
+def test_runs_of_different_numbers_are_a_batch(nstyle_here, given, tmp_path):
+    """Their losses are those of each by itself."""
+    axis = ["pooling=gem", "pooling.exponent=1,2,8"]
+    assert nstyle_here("-m", *given, *QUICK, *SHALLOW, *axis, "batch=3")[0] == 0
+    together = {own["config"]["pooling"]["exponent"]: own for own in results(tmp_path)}
+    assert {own["batch"] for own in together.values()} == {3}
+    assert nstyle_here("-m", *given, *QUICK, *SHALLOW, *axis, "runs_dir=alone/runs")[0] == 0
+    for own in results(tmp_path / "alone"):
+        other = together[own["config"]["pooling"]["exponent"]]
+        assert other["best"]["loss"] == pytest.approx(own["best"]["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_search_over_an_exponent_compiles_once(given, tmp_path):
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
+    search += ["objectives=[style_gram]", "hydra.sweeper.direction=[minimize]"]
+    quick = ["size=48", "steps=2", "pyramid.levels=1", "pooling=gem", *SHALLOW]
+    process = command(
+        "-m", *search, *given, *quick, "pooling.exponent=interval(1,8)", folder=tmp_path
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    found = results(tmp_path)
+    assert len(found) == 3
+    assert sum(result["compiles"] for result in found) == 1
 
 
 @pytest.mark.parametrize(
