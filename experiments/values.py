@@ -9,6 +9,7 @@ and `NAME.png`, the values as bars with intervals.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -28,26 +29,24 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def tables(own: dict[str, object]) -> str:
+def tables(own: dict[str, Any]) -> str:
     """Returns what a score says of the parts."""
     parts, whole = own["parts"], own["whole"]
-    assert isinstance(parts, list) and isinstance(whole, dict)
     rows = []
-    for name, found in [*zip(parts, own["values"], strict=True), ("all", whole)]:  # type: ignore[call-overload]
+    for name, found in [*zip(parts, own["values"], strict=True), ("all", whole)]:
         share = 100 * found["mean"] / whole["mean"]
         interval = f"{found['low']:+.3f} to {found['high']:+.3f}"
         rows.append([name, f"{found['mean']:+.3f}", interval, f"{share:.0f} %"])
     text = markdown(["part", "value", "95 % interval", "of all"], rows)
     steps = ", ".join(
-        f"{parts[part]} {100 * mean / whole['mean']:.0f} %"
-        for part, mean in own["forward"]  # type: ignore[attr-defined]
+        f"{parts[part]} {100 * mean / whole['mean']:.0f} %" for part, mean in own["forward"]
     )
     matrix = [
         [
             parts[i],
             *("" if cell["mean"] is None else f"{cell['mean']:+.3f}{_star(cell)}" for cell in row),
         ]
-        for i, row in enumerate(own["interactions"])  # type: ignore[arg-type]
+        for i, row in enumerate(own["interactions"])
     ]
     return f"{text}\n\nForward: {steps}\n\n{markdown(['', *parts], matrix)}"
 
