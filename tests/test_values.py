@@ -101,16 +101,16 @@ def test_worths_are_read_off_the_curves_at_equal_content():
     for pair, scale in (("a", 1.0), ("b", 2.0)):
         for level, slope in (("[0,0]", 0.0), ("[1,0]", 0.5), ("[0,1]", 1.0), ("[1,1]", 2.0)):
             for weight, kept in ((3, 0.1), (10, 0.2), (30, 0.4)):
-                moved = kept * scale * (slope > 0) * (0.4 if level == "[1,0]" else 1.0)
+                moved = kept * scale * (slope > 0) * (0.2 if level == "[1,0]" else 1.0)
                 rows.append((pair, level, weight, moved, 1.0 - slope * moved))
     table = pd.DataFrame(
         rows, columns=["content", "parts_layer_weights", "style_weight", "lpips", "gram"]
     )
     whole = values.whole_of("parts_layer_weights", ["[0,0]", "[1,0]", "[0,1]", "[1,1]"])
     worth, short = values.worths(table, whole, "style_weight", "gram", "lpips", ["content"])
-    np.testing.assert_allclose(worth[frozenset({0, 1})], [0.4, 0.8])
-    np.testing.assert_allclose(worth[frozenset({1})], [0.2, 0.4])
-    np.testing.assert_allclose(worth[frozenset({0})], [0.08, 0.16])  # as far as its curve goes
+    np.testing.assert_allclose(worth[frozenset({0, 1})], [0.2, 0.4])
+    np.testing.assert_allclose(worth[frozenset({1})], [0.1, 0.2])
+    np.testing.assert_allclose(worth[frozenset({0})], [0.04, 0.08])  # as far as its curve goes
     assert short == pytest.approx(1 / 3)
 
 

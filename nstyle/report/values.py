@@ -66,7 +66,7 @@ def worths(
     """Returns by how much each subset lowers a score at equal trade-off, on each pair.
 
     For each pair and subset the points at all weights make a curve of `score` over `kept`; what
-    counts is the curve at the `kept` that the whole has at the middle weight. A curve begins where
+    counts is the curve at the `kept` that the whole has at the least weight, which most reach. A curve begins where
     the empty subset is, if that leaves the photograph as it is. One that does not reach what is
     held counts by its nearest end.
 
@@ -94,7 +94,7 @@ def worths(
     everything = frozenset(range(whole.size))
     if cells.empty or not {frozenset(), everything} <= by_subset.keys():
         return {}, 0.0
-    held = cells[kept, by_subset[everything], weights[len(weights) // 2]].to_numpy(float)
+    held = cells[kept, by_subset[everything], weights[0]].to_numpy(float)
     nothing = cells[[score, kept]].xs(by_subset[frozenset()], axis=1, level=whole.parameter)
     start = {name: nothing[name].mean(axis=1).to_numpy(float) for name in (score, kept)}
     is_photograph = np.ptp(nothing[kept].to_numpy(float), axis=1).max() < 1e-6
