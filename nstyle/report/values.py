@@ -66,9 +66,9 @@ def worths(
     """Returns by how much each subset lowers a score at equal trade-off, on each pair.
 
     For each pair and subset the points at all weights make a curve of `score` over `kept`; what
-    counts is the curve at the `kept` that the whole has at the least weight, which most reach. A curve begins where
-    the empty subset is, if that leaves the photograph as it is. One that does not reach what is
-    held counts by its nearest end.
+    counts is the curve at the `kept` that the whole has at the least weight, which most reach. A
+    curve begins where the empty subset is, if that leaves the photograph as it is. One that does
+    not reach what is held counts by its nearest end.
 
     Args:
       table: a row for each run.
