@@ -67,8 +67,8 @@ def worths(
 
     For each pair and subset the points at all weights make a curve of `score` over `kept`; what
     counts is the curve at the `kept` that the whole has at the least weight, which most reach. A
-    curve begins where the empty subset is, if that leaves the photograph as it is. One that does
-    not reach what is held counts by its nearest end.
+    curve begins where the empty subset is, if that is the same at all weights. One that does not
+    reach what is held counts by its nearest end.
 
     Args:
       table: a row for each run.
@@ -97,12 +97,12 @@ def worths(
     held = cells[kept, by_subset[everything], weights[0]].to_numpy(float)
     nothing = cells[[score, kept]].xs(by_subset[frozenset()], axis=1, level=whole.parameter)
     start = {name: nothing[name].mean(axis=1).to_numpy(float) for name in (score, kept)}
-    is_photograph = np.ptp(nothing[kept].to_numpy(float), axis=1).max() < 1e-6
+    is_one_point = np.ptp(nothing[kept].to_numpy(float), axis=1).max() < 1e-6
     found, short = {}, 0
     for subset, level in by_subset.items():
         own = cells.xs(level, axis=1, level=whole.parameter)
         x, y = own[kept].to_numpy(float), own[score].to_numpy(float)
-        if is_photograph:
+        if is_one_point:
             x = np.concatenate([start[kept][:, None], x], axis=1)
             y = np.concatenate([start[score][:, None], y], axis=1)
         misses = (x.max(axis=1) < held) | (x.min(axis=1) > held)
