@@ -23,7 +23,7 @@ bench: .venv/.bench
 	$(BIN)/python experiments/benchmarks/step.py
 
 docs: .venv/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 clean:
