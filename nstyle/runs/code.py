@@ -19,7 +19,8 @@ _PACKAGE = Path(__file__).parents[1]
 #: counts.
 ASIDE = frozenset(
     {
-        "cli",  # what a user sees and types
+        "__main__",  # what a user sees and types
+        "cli",
         "plugins",
         "process",  # how the system is used
         "report",
