@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from finding import markdown
 
 from nstyle import report
 from nstyle.report.comparisons import valued
@@ -21,12 +22,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 SCORES = {"style_gram": "Gram", "style_frechet": "Fréchet", "colour_histogram": "colours"}
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Returns a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def tables(own: dict[str, Any]) -> str:

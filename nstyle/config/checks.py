@@ -98,8 +98,9 @@ def check(config: DictConfig) -> None:
     parse_size(values["size"])
     check_choice("size_side", values["size_side"], SIDES)
     _check_style_picture(values)
-    _check_shared(values, {kind.group: record(config, kind) for kind in KINDS})
-    _check_pooling(values, record(config, Pooling))
+    records = {kind.group: record(config, kind) for kind in KINDS}
+    _check_shared(values, records)
+    _check_pooling(values, cast(Pooling, records[Pooling.group]))
 
 
 def _at(values: Json, key: str) -> Any:

@@ -123,6 +123,16 @@ def taps(network: str) -> tuple[str, ...]:
     return (*found, _pool_after(before))
 
 
+def taps_to(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
+    """Returns the `taps` of a network up to the deepest of some layers."""
+    return taps(network)[: depth(deepest(layers, network), network) + 1]
+
+
+def is_pool(tap: str) -> bool:
+    """Says whether a layer is what a pool makes."""
+    return tap.startswith("pool")
+
+
 def _pool_after(convolution: str) -> str:
     return f"pool{convolution.removeprefix('conv')[0]}"
 
@@ -151,7 +161,7 @@ def canonical(layer: str, network: str) -> str:
     raise NstyleError(
         f"layer: {network} has no layer {layer!r}{nearest(layer, names)} (its layers:"
         f" {', '.join(layer_names(network))}; each with .pre before its ReLU; input,"
-        f" {', '.join(name for name in names if name.startswith('pool'))})"
+        f" {', '.join(name for name in names if is_pool(name))})"
     )
 
 
@@ -191,8 +201,8 @@ def kernel_shape(layer: str, network: str) -> tuple[int, int, int, int]:
 
 def needed(layers: tuple[str, ...], network: str) -> tuple[str, ...]:
     """Returns the convolutions that `layers` need: all of `network` up to the deepest of them."""
-    upto = taps(network)[: depth(deepest(layers, network), network) + 1]
-    return tuple(name for name in layer_names(network) if f"{name}.pre" in upto)
+    passed = taps_to(layers, network)
+    return tuple(name for name in layer_names(network) if f"{name}.pre" in passed)
 
 
 def blocks(layers: tuple[str, ...], network: str) -> list[tuple[str, ...]]:
@@ -202,7 +212,7 @@ def blocks(layers: tuple[str, ...], network: str) -> list[tuple[str, ...]]:
     block of its own.
     """
     names, last = layer_names(network), deepest(layers, network)
-    count = len(needed(layers, network)) + (last == "input" or last.startswith("pool"))
+    count = len(needed(layers, network)) + (last == "input" or is_pool(last))
     found: list[tuple[str, ...]] = [()]
     for name in names[:count]:
         if geometry(name, network).pooled:
@@ -221,9 +231,8 @@ def pool_counts(layers: tuple[str, ...], network: str) -> tuple[int, int]:
 
     The one after the last convolution counts where it is a layer.
     """
-    upto = taps(network)[: depth(deepest(layers, network), network) + 1]
-    needed = sum(name.startswith("pool") for name in upto)
-    between = sum(name.startswith("pool") for name in taps(network)[:-1])
+    needed = sum(map(is_pool, taps_to(layers, network)))
+    between = sum(map(is_pool, taps(network)[:-1]))
     return needed, max(needed, between)
 
 
@@ -257,8 +266,8 @@ def windows(layer: str, network: str) -> Iterator[tuple[int, int, int]]:
     Of a hypercolumn those of the shallowest layer, whose positions it has.
     """
     shallowest = min(members(layer), key=lambda name: depth(name, network))
-    for name in taps(network)[1 : depth(shallowest, network) + 1]:
-        if name.startswith("pool"):
+    for name in taps_to((shallowest,), network):
+        if is_pool(name):
             yield NETWORKS[network].pool, 2, 0
         elif name.endswith(".pre"):
             own = geometry(name.removesuffix(".pre"), network)

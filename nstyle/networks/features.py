@@ -18,13 +18,12 @@ from jaxtyping import Array, Float
 from nstyle.arrays import FeatureMaps, Image
 from nstyle.networks.architectures import (
     NETWORKS,
-    deepest,
-    depth,
     geometry,
+    is_pool,
     layer_names,
     members,
     needed,
-    taps,
+    taps_to,
 )
 from nstyle.networks.poolings import Pooling
 
@@ -206,10 +205,10 @@ class Extractor(nn.Module):
     def __call__(self, x: Image) -> FeatureMaps:
         """Returns the features of `layers` for a preprocessed picture."""
         found: FeatureMaps = {"input": x}
-        names, pools = taps(self.network), itertools.count()
+        pools = itertools.count()
         used, first = needed(self.layers, self.network), layer_names(self.network)[0]
-        for name in names[1 : depth(deepest(self.layers, self.network), self.network) + 1]:
-            if name.startswith("pool"):
+        for name in taps_to(self.layers, self.network)[1:]:
+            if is_pool(name):
                 x = self.pooling.at(next(pools))(x, NETWORKS[self.network].pool)
             elif name in used:
                 x = nn.relu(x)

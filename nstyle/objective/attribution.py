@@ -19,13 +19,12 @@ from nstyle.objective.terms import (
     Problem,
     Structure,
     Terms,
-    blended,
-    content_distances,
     evaluate,
     features_of,
     seen,
-    style_distances,
+    terms_of,
     weighted_total,
+    with_options,
 )
 
 
@@ -52,8 +51,7 @@ def parts(structure: Structure, image: Image, problem: Problem) -> dict[str, Par
       image: in [0, `structure.value_range`].
       problem: with its weights; a term of no weight does nothing and is left out.
     """
-    if not problem.options:
-        problem = problem._replace(options=structure.numbers)
+    problem = with_options(structure, problem)
     weights = jax.tree.map(lambda weight: jnp.asarray(weight, jnp.float32), problem.weights)
     zero = jax.tree.map(jnp.zeros_like, weights)
     found = {}
@@ -98,12 +96,8 @@ def _pull(structure: Structure, image: Image, problem: Problem) -> dict[str, Flo
     picture = seen(structure, image)
 
     def loss(features: FeatureMaps) -> Scalar:
-        content = content_distances(structure, features, problem)
-        style = style_distances(structure, features, problem, image.shape)
-        if problem.references:
-            content, style = jax.tree.map(jnp.divide, (content, style), tuple(problem.references))
-        by_layer = {layer: blended(problem.blend, own) for layer, own in style.items()}
-        return weighted_total(Terms(content, by_layer, jnp.zeros(())), problem.weights)
+        terms = Terms(*terms_of(structure, features, problem, image.shape), jnp.zeros(()))
+        return weighted_total(terms, problem.weights)
 
     slopes = jax.grad(loss)(features_of(structure, problem.params, picture, structure.layers))
     return {layer: jnp.linalg.norm(slope, axis=2) for layer, slope in slopes.items()}

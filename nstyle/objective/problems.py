@@ -22,6 +22,7 @@ from nstyle.objective.terms import (
     content_targets,
     evaluate,
     style_targets,
+    with_options,
 )
 from nstyle.solvers import Objective, Outside, Solver
 
@@ -126,10 +127,8 @@ def _style_target(
 
 def reference(structure: Structure, problem: Problem, photograph: Image | np.ndarray) -> References:
     """Returns `balance.references` of a picture in [0, 1], compiled."""
-    if not problem.options:
-        problem = problem._replace(options=structure.numbers)
     picture = structure.value_range * jnp.asarray(photograph)
-    return _references(structure.static, problem, picture)
+    return _references(structure.static, with_options(structure, problem), picture)
 
 
 _references = jax.jit(references, static_argnums=0)

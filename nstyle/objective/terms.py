@@ -255,6 +255,11 @@ class Problem(NamedTuple):
     options: dict[str, PyTree] | tuple[()] = ()
 
 
+def with_options(structure: Structure, problem: Problem) -> Problem:
+    """Returns a problem that has traced options: those of the structure where it had none."""
+    return problem if problem.options else problem._replace(options=structure.numbers)
+
+
 class Terms(NamedTuple):
     """Every term of the loss before its weight: by layer for content and style, and TV."""
 
@@ -334,16 +339,27 @@ def evaluate(structure: Structure, image: Image, problem: Problem) -> tuple[Scal
     structure = structure.bound(problem.options, problem.seed)
     image = seen(structure, image)
     features = features_of(structure, problem.params, image, structure.layers)
+    tv = total_variation(image, structure.tv_kind, structure.value_range)
+    terms = Terms(*terms_of(structure, features, problem, image.shape), tv)
+    return weighted_total(terms, problem.weights), terms
+
+
+def terms_of(
+    structure: Structure, features: FeatureMaps, problem: Problem, shape: tuple[int, ...]
+) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
+    """Returns the terms of content and of style, by layer, over their references.
+
+    Args:
+      structure: static.
+      features: of a picture, of all layers.
+      problem: targets, references and blend.
+      shape: height and width of the picture.
+    """
     content = content_distances(structure, features, problem)
-    style = style_distances(structure, features, problem, image.shape)
+    style = style_distances(structure, features, problem, shape)
     if problem.references:
         content, style = jax.tree.map(jnp.divide, (content, style), tuple(problem.references))
-    terms = Terms(
-        content=content,
-        style={layer: blended(problem.blend, own) for layer, own in style.items()},
-        tv=total_variation(image, structure.tv_kind, structure.value_range),
-    )
-    return weighted_total(terms, problem.weights), terms
+    return content, {layer: blended(problem.blend, own) for layer, own in style.items()}
 
 
 def content_distances(

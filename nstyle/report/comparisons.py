@@ -159,15 +159,15 @@ def valued(sweep: Sweep, frame: pd.DataFrame, scores: Sequence[str]) -> list[Jso
                 pairs = len(worth[frozenset()])
                 named = {"parameter": whole.parameter, "parts": _names_of_parts(sweep, whole)}
                 told = {"score": score, "pairs": pairs, "short": number(short)}
-                found.append(named | told | _of_worths(worth, whole.size, pairs))
+                found.append(named | told | _of_worths(worth, whole.size))
     return found
 
 
-def _of_worths(worth: values.Worths, size: int, pairs: int) -> Json:
+def _of_worths(worth: values.Worths, size: int) -> Json:
     """Returns values, interactions and forward selection of parts, with intervals over pairs."""
 
     def told(of: np.ndarray) -> Json:
-        low, high = statistics.interval(of) if pairs >= statistics.ENOUGH_PAIRS else (math.nan,) * 2
+        low, high = statistics.interval_of_pairs(of)
         ends = {"low": number(low), "high": number(high)}
         return {"mean": number(float(of.mean()))} | ends | {"each": [number(v) for v in of]}
 

@@ -51,6 +51,11 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return mean - reach, mean + reach
 
 
+def interval_of_pairs(values: np.ndarray) -> tuple[float, float]:
+    """Returns `interval` of a value for each pair; NaN for fewer than `ENOUGH_PAIRS` of them."""
+    return interval(values) if len(values) >= ENOUGH_PAIRS else (math.nan, math.nan)
+
+
 def paired(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Compares two columns whose rows belong together.
 
@@ -116,7 +121,7 @@ def compare(
     baseline = levels[0] if baseline is None else baseline
     rows: list[Json] = []
     for score in scores:
-        means = _blocks(table, score, parameter, blocks)
+        means = block_means(table, score, parameter, blocks)
         for level in levels:
             if level == baseline or not {baseline, level} <= set(means):
                 continue
@@ -202,7 +207,7 @@ def trade_off(
     table = table.dropna(subset=[x, y])
     if table.empty:
         return pd.DataFrame()
-    curves = _blocks(table, [x, y], parameter, [*index, weight])
+    curves = block_means(table, [x, y], parameter, [*index, weight])
     rows: list[Json] = []
     for level in levels:
         if level == baseline or not {baseline, level} <= set(curves.columns.levels[1]):
@@ -253,7 +258,7 @@ def mean_curves(
     known = table.dropna(subset=[x, y])
     if known.empty:
         return pd.DataFrame()
-    complete = _blocks(known, [x, y], [parameter, weight], blocks).dropna()
+    complete = block_means(known, [x, y], [parameter, weight], blocks).dropna()
     if complete.empty or set(_levels(table[parameter])) - set(complete.columns.levels[1]):
         return pd.DataFrame()
     units = _by_pair(complete)
@@ -306,7 +311,7 @@ def summary(table: pd.DataFrame, parameter: str, scores: Sequence[str]) -> pd.Da
             runs = table.loc[table[parameter] == level, [*pair, score]].dropna(subset=[score])
             if len(runs):
                 values = _by_pair(runs.set_index(pair) if pair else runs)[score].to_numpy(float)
-                low, high = interval(values) if len(values) >= ENOUGH_PAIRS else (math.nan,) * 2
+                low, high = interval_of_pairs(values)
                 rows.append(
                     {
                         "parameter": parameter,
@@ -374,7 +379,7 @@ def pareto_front(points: np.ndarray) -> np.ndarray:
     return front
 
 
-def _blocks(
+def block_means(
     table: pd.DataFrame,
     score: str | list[str],
     columns: str | list[str],
@@ -385,13 +390,6 @@ def _blocks(
     return table.assign(**{_ONE_BLOCK: 0}).pivot_table(
         score, index, columns, aggfunc="mean", observed=True
     )
-
-
-def cell_means(
-    table: pd.DataFrame, scores: Sequence[str], columns: Sequence[str], rows: Sequence[str]
-) -> pd.DataFrame:
-    """Returns the means of scores for each combination of `rows`, under each of `columns`."""
-    return _blocks(table, list(scores), list(columns), rows)
 
 
 def _by_pair(blocks: pd.DataFrame) -> pd.DataFrame:

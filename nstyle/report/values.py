@@ -84,7 +84,7 @@ def worths(
       is held.
     """
     others = [name for name in blocks if name in statistics.PAIR]
-    cells = statistics.cell_means(table, [score, kept], [whole.parameter, weight], others).dropna()
+    cells = statistics.block_means(table, [score, kept], [whole.parameter, weight], others).dropna()
     weights = sorted(dict.fromkeys(table[weight]), key=float)
     by_subset = {
         subset: level
