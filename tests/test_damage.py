@@ -189,6 +189,16 @@ def test_a_run_with_a_damaged_checkpoint_starts_again(small, whole, tmp_path, ca
     assert results(tmp_path / "runs") == results(whole / "finished")
 
 
+@pytest.mark.parametrize(("name", "damage"), each(["checkpoint", "result.json", "result.png"]))
+def test_a_damaged_run_that_is_not_to_be_reused_is_made_again(small, whole, tmp_path, name, damage):
+    place = "interrupted" if name == "checkpoint" else "finished"
+    shutil.copytree(whole / place, tmp_path / "runs", ignore=lambda *_: [".locks"])
+    (path,) = tmp_path.glob(f"runs/*/{name}")
+    DAMAGE[damage](path)
+    assert not perform(small, tmp_path / "runs", reuse=False).reused
+    assert results(tmp_path / "runs") == results(whole / "finished")
+
+
 @pytest.mark.parametrize("name", ["result.png", "trace.csv", "result.json", "scores.json", "all"])
 def test_the_files_of_another_run_are_not_taken(small, whole, tmp_path, capsys, name):
     perform(small, tmp_path / "other", seed=1)

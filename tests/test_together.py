@@ -37,7 +37,7 @@ MEMBERS = {
     "noise": {"init": "noise", "seed": 3},
     "flat": {"init": FLAT, "content_weight": 0.0, "style_weight": 0.0, "tv_weight": 1.0},
     "other": {"init": "mixture", "style_weight": 3.0, "pyramid.noise": 0.0},
-    "lost": {"init": "noise", "style_weight": 1e38},
+    "lost": {"init": "noise", "noise.low": -1e6, "noise.high": 1e6, "style_weight": 1e12},
 }
 
 

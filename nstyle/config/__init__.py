@@ -1,5 +1,6 @@
 """The settings of a run: their schema, how they are composed, and what they choose."""
 
+from nstyle.config.checks import LARGEST_WEIGHT as LARGEST_WEIGHT
 from nstyle.config.checks import check as check
 from nstyle.config.checks import parse_memory as parse_memory
 from nstyle.config.composing import VERSION_BASE as VERSION_BASE

@@ -29,6 +29,8 @@ _SHARED = {
     "style_reduction": ("style_loss", "reduction", "sum"),
 }
 
+#: The loss and its gradient's squares are float32: with larger weights they are infinite there.
+LARGEST_WEIGHT = 1e12
 
 #: Settings that are true or false.
 _SWITCHES = [
@@ -38,7 +40,8 @@ _SWITCHES = [
 
 #: Least and largest value of each number.
 _RANGES = {
-    **dict.fromkeys(("content_weight", "style_weight", "tv_weight", "tolerance"), (0, math.inf)),
+    **dict.fromkeys(("content_weight", "style_weight", "tv_weight"), (0, LARGEST_WEIGHT)),
+    "tolerance": (0, math.inf),
     "style_falloff": (0.01, 100.0),
     "steps": (1, 1_000_000),
     **dict.fromkeys(("save_every", "checkpoint_every"), (0, math.inf)),
@@ -237,4 +240,4 @@ def _check_layer_weights(values: Json, key: str) -> None:
             " (give one for each layer, or null for equal ones)"
         )
     for weight in weights:
-        check_number(f"{key}_layer_weights", weight, 0.0, math.inf)
+        check_number(f"{key}_layer_weights", weight, 0.0, LARGEST_WEIGHT)

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nstyle import images
-from nstyle.config import compose, config_dir
+from nstyle.config import LARGEST_WEIGHT, compose, config_dir
 from nstyle.errors import NstyleError, check_choice
 from nstyle.feedforward.apply import mixture_of, painted_picture
 from nstyle.feedforward.models import Model
@@ -65,8 +65,8 @@ RECIPES = ("default", "alexnet", "gatys2016", "gatys-code", "johnson-neural-styl
 #: Where a visitor may let a run begin.
 INITS = ("content", "noise")
 
-#: Least long side of a run's result, and largest weight of the style term.
-_LEAST_SIZE, _LARGEST_WEIGHT = 32, 1e12
+#: Least long side of a run's result.
+_LEAST_SIZE = 32
 
 #: Long side of the small pictures of paintings, and the quality of a preview.
 _THUMBNAIL, _PREVIEW_QUALITY = 192, 92
@@ -259,7 +259,7 @@ class _Site:
         size, steps = self._limits.max_size, self._limits.max_steps
         return Settings(
             check_choice("recipe", _text(form, "recipe"), self._recipes),
-            _number(form, "style_weight", 0.0, _LARGEST_WEIGHT),
+            _number(form, "style_weight", 0.0, LARGEST_WEIGHT),
             _number(form, "size", _LEAST_SIZE, size),
             _number(form, "steps", 1, steps),
             check_choice("init", _text(form, "init"), INITS),
