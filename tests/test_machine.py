@@ -117,6 +117,18 @@ def test_devices_that_are_not_here_are_one_line(given, tmp_path, monkeypatch):
     assert err.count("\n") == 1 and "JAX_PLATFORMS: there are no devices of 'cuda' here" in err
 
 
+def test_what_a_compilation_leaves_is_given_back(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(resources.huge_pages, "give_back", lambda: given_back.append(1))
+    number = jax.numpy.float32(3.0)
+    doubled = jax.jit(lambda x: 2.0 * x)
+    doubled(number)
+    assert given_back
+    given_back.clear()
+    doubled(number)
+    assert not given_back
+
+
 def test_linear_algebra_has_one_thread():
     """Several wait for each other beside another busy process."""
     resources.limit_threads(None)

@@ -12,6 +12,7 @@ import threadpoolctl
 
 from nstyle.errors import NstyleError
 from nstyle.files import cache_dir
+from nstyle.process import huge_pages
 from nstyle.runs.planning import Plan
 from nstyle.solvers import STEP_PROGRAM
 
@@ -102,7 +103,10 @@ def keep_compiled() -> None:
 
 
 class Compilations:
-    """How often this process compiled the step, or loaded it from the cache on disk."""
+    """How often this process compiled the step, or loaded it from the cache on disk.
+
+    What the compiler leaves of its memory is given back each time.
+    """
 
     count = 0
 
@@ -111,8 +115,9 @@ class Compilations:
         """Begins to count; once for a process."""
 
         def heard(event: str, duration_secs: float, **what: str | int) -> None:
-            compiled = event == "/jax/core/compile/backend_compile_duration"
-            cls.count += compiled and what.get("fun_name") == STEP_PROGRAM
+            if event == "/jax/core/compile/backend_compile_duration":
+                cls.count += what.get("fun_name") == STEP_PROGRAM
+                huge_pages.give_back()
 
         jax.monitoring.register_event_duration_secs_listener(heard)
 
