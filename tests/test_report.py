@@ -582,6 +582,43 @@ def test_trade_offs_are_shown_with_their_curves(pairs, open_page):
     assert box.inner_text() == ""
 
 
+def test_a_score_along_a_number_with_its_pictures(pairs, open_page):
+    page = open_page(pairs / "index.html")
+    page.locator("#charts").scroll_into_view_if_needed()
+    chart = page.locator("#along-chart")
+    chart.locator(".mean").first.wait_for()
+    assert texts(page.get_by_label("number", exact=True).locator("option")) == ["style_weight"]
+    assert chart.locator("path.mark").count() == 2  # a line for each pooling
+    assert chart.locator(".mean").count() == 6
+    assert chart.locator(".dot").count() == 48
+    assert texts(page.locator("#along-legend li")) == ["pooling=avg", "pooling=max"]
+    heights = chart.locator("path.mark").first.evaluate(
+        "path => [0, 0.5, 1].map(t => path.getPointAtLength(t * path.getTotalLength()).y)"
+    )
+    assert heights == sorted(heights)  # the distance falls with the weight, so the line goes down
+    strip = page.locator("#along-strip .shot")
+    assert [text.split()[0] for text in texts(strip)] == [
+        "style_weight=10",
+        "style_weight=100",
+        "style_weight=1000",
+    ]
+    page.locator("#grid .shot").nth(1).click()
+    chosen = page.locator("#grid .shot").nth(1).get_attribute("data-run")
+    assert page.locator(f"#along-strip [data-run='{chosen}']").count() == 1
+    page.get_by_label("its score").select_option(label="LPIPS to content ↓")
+    heights = chart.locator("path.mark").first.evaluate(
+        "path => [0, 0.5, 1].map(t => path.getPointAtLength(t * path.getTotalLength()).y)"
+    )
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_a_sweep_of_no_numbers_has_nothing_along_them(sweep, open_page):
+    page = open_page(sweep / "index.html")
+    page.locator("#charts").scroll_into_view_if_needed()
+    page.locator("#scatter .dot").first.wait_for()
+    assert page.locator("#along").is_hidden()
+
+
 def test_the_baseline_is_chosen_on_the_page(pairs, open_page):
     page = open_page(pairs / "index.html")
     page.get_by_label("parameter", exact=True).select_option(label="style_weight")
