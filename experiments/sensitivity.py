@@ -2,10 +2,11 @@
 
     python experiments/sensitivity.py [--pairs few] [--count 4] [--size 64] [--steps 300]
 
-For each pair and style layer the derivative of each score by the logarithm of the layer's weight:
+For each pair and style layer how much each score changes when the layer's weight doubles:
 
-- brute force: whole runs with the weight times e^0.25 and e^-0.25, their difference over 0.5;
-- going on: the same, but both runs go on from the finished one, for 60 steps;
+- brute force: the difference of two whole runs, with the weight times and over the root of two;
+- going on: the same, but both runs go on from the finished one, for 60 steps, which is what
+  `nstyle inspect --sensitivity` does;
 - implicit: at a minimum x of the loss, dx/dw = -H^-1 grad(term), H the Hessian (the implicit
   function theorem), solved by conjugate gradients with Hessian-vector products, damped.
 
@@ -15,6 +16,8 @@ the line through zero; 1 and 1 would be the same.
 
 import argparse
 import functools
+import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,14 +31,12 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.images.pairs import Pair, standard
 from nstyle.objective import Problem, Structure, objective, transfer
+from nstyle.objective.sensitivity import FACTOR, sensitivity, with_style_weight
 from nstyle.process.progress import watched
 from nstyle.runs.job import Job, build
 from nstyle.runs.planning import plan
 from nstyle.scores import SCORES, score
 from nstyle.solvers import Stopping
-
-#: Change of the logarithm of a weight, either way.
-STEP = 0.25
 
 #: Damping of the Hessian, in parts of its largest eigenvalue, and iterations of the solver.
 DAMPING, ITERATIONS = 1e-3, 60
@@ -43,18 +44,10 @@ DAMPING, ITERATIONS = 1e-3, 60
 MEASURES = ("lpips_content", "style_gram", "style_frechet", "colour_histogram")
 
 
-def finished(job: Job, problem: Problem, start: jax.Array, steps: int) -> jax.Array:
+def finished(job: Job, problem: Problem, steps: int) -> jax.Array:
     """Returns the best picture of a run."""
-    for step in transfer(job.structure, problem, start, job.solver, Stopping(steps)):
-        pass
-    return step.best_image()
-
-
-def with_weight(problem: Problem, layer: str, factor: float) -> Problem:
-    """Returns a problem with one style layer's weight times a factor."""
-    weights = problem.weights
-    style = {**weights.style, layer: factor * weights.style[layer]}
-    return problem._replace(weights=weights._replace(style=style))
+    ran = transfer(job.structure, problem, job.initial, job.solver, Stopping(steps))
+    return deque(ran, maxlen=1).pop().best_image()
 
 
 @functools.lru_cache(maxsize=1)
@@ -93,20 +86,20 @@ def derivatives(pair: Pair, size: int, steps: int) -> list[dict[str, str | float
         found = score(np.clip(np.asarray(image), 0, 1), content, style, SCORES)
         return {name: found[name] or 0.0 for name in MEASURES}
 
-    def difference(above: jax.Array, below: jax.Array, apart: float) -> dict[str, float]:
+    def difference(above: jax.Array, below: jax.Array) -> dict[str, float]:
         first, second = scored(above), scored(below)
-        return {name: (first[name] - second[name]) / apart for name in MEASURES}
+        return {name: first[name] - second[name] for name in MEASURES}
 
-    best = finished(job, problem, job.initial, steps)
+    best = finished(job, problem, steps)
     rows: list[dict[str, str | float]] = []
     for layer in structure.style_layers:
-        changed = [with_weight(problem, layer, float(np.exp(way * STEP))) for way in (1, -1)]
-        above, below = (finished(job, own, job.initial, steps) for own in changed)
-        brute = difference(above, below, 2 * STEP)
-        above, below = (finished(job, own, best, 60) for own in changed)
-        on = difference(above, below, 2 * STEP)
-        moved = implicit(structure)(best, problem, with_weight(problem, layer, 2.0))
-        by_slope = difference(best + STEP * moved, best - STEP * moved, 2 * STEP)
+        changed = [with_style_weight(problem, layer, factor) for factor in (FACTOR, 1 / FACTOR)]
+        brute = difference(*(finished(job, own, steps) for own in changed))
+        on = sensitivity(structure, problem, best, job.solver, scored, layer)
+        moved = math.log(FACTOR) * implicit(structure)(
+            best, problem, with_style_weight(problem, layer, 2.0)
+        )
+        by_slope = difference(best + moved, best - moved)
         for name in MEASURES:
             names = {"content": Path(pair.content).stem, "style": Path(pair.style).stem}
             found = {"brute": brute[name], "going_on": on[name], "implicit": by_slope[name]}

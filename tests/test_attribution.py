@@ -1,5 +1,6 @@
 """What each term does to a picture: against the whole loss, and by hand."""
 
+from collections import deque
 from pathlib import Path
 
 import jax
@@ -11,8 +12,10 @@ import pytest
 from nstyle import images
 from nstyle.losses import Cosine, NearestNeighbour
 from nstyle.networks import GeM
-from nstyle.objective import LossWeights, Structure, attribution, objective, prepare
+from nstyle.objective import LossWeights, Structure, attribution, objective, prepare, transfer
 from nstyle.objective.attribution import parts
+from nstyle.objective.sensitivity import sensitivity, with_style_weight
+from nstyle.solvers import LBFGS, Stopping
 
 
 @pytest.fixture
@@ -97,6 +100,44 @@ def test_a_run_is_inspected(nstyle_here, given, tmp_path):
     (folder / "result.png").write_bytes(b"")
     status, _, err = nstyle_here("inspect", str(folder))
     assert (status, err.count("\n")) == (2, 1)
+
+
+def test_what_a_layers_weight_changes_is_that_of_whole_runs(vgg16, arrays):
+    """By the terms themselves, which the weights trade against each other."""
+    structure = Structure(content_layers=("input",), style_layers=("conv1_1", "conv2_1"))
+    weights = LossWeights({"input": 1.0}, {"conv1_1": 1.0, "conv2_1": 1.0})
+    problem = prepare(structure, vgg16.params, weights, *arrays[:2], balanced=True)
+
+    def terms(picture):
+        found = objective(structure)(picture, problem)[1]
+        return {name: float(value) for name, value in (found.content | found.style).items()}
+
+    def run(problem, steps):
+        ran = transfer(structure, problem, arrays[2], LBFGS(), Stopping(steps))
+        return deque(ran, maxlen=1).pop().best_image()
+
+    best = run(problem, 200)
+    for layer in structure.style_layers:
+        slope = sensitivity(structure, problem, best, LBFGS(), terms, layer)
+        ends = (run(with_style_weight(problem, layer, by), 200) for by in (2**0.5, 2**-0.5))
+        more, less = map(terms, ends)
+        assert slope[layer] < 0 < slope["input"]
+        for name in slope:
+            assert slope[name] == pytest.approx(more[name] - less[name], rel=0.2)
+
+
+def test_a_run_says_how_its_scores_depend_on_its_layers(nstyle_here, given, tmp_path):
+    quick = ["size=40", "steps=4", "pyramid.levels=1", "tolerance=0"]
+    layers = ["style_layers=[conv1_1,conv2_1]", "style_layer_weights=[1,0]"]
+    assert nstyle_here(*given, *quick, *layers)[0] == 0
+    (folder,) = tmp_path.glob("runs/content-*")
+    status, out, err = nstyle_here("inspect", "--sensitivity", str(folder))
+    assert status == 0, err
+    assert out.splitlines()[-1] == str(folder / "sensitivity.csv")
+    table = pd.read_csv(folder / "sensitivity.csv")
+    assert list(table["layer"]) == ["conv1_1"]  # the other has no weight
+    assert {"colour_histogram", "ssim_content"} <= set(table)
+    assert table["ssim_content"].abs().item() > 0
 
 
 def test_what_cannot_be_inspected_is_one_line(nstyle_here, given, tmp_path):

@@ -6,6 +6,8 @@ It writes into the run's folder
                      its gradient's norm, and its share of each
     inspection.png   for each term where on the result its layer wants something changed, and which
                      pixels it moves; each map is over its own largest value
+    sensitivity.csv  with `--sensitivity`, how much each score changes when a style layer's weight
+                     doubles
 """
 
 from collections.abc import Iterator
@@ -14,22 +16,26 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from omegaconf import DictConfig
 
 from nstyle import images
+from nstyle.arrays import Image
 from nstyle.config import from_yaml, use_folder
 from nstyle.errors import NstyleError
 from nstyle.files import user_path, write_atomic
 from nstyle.images.colour import grey
 from nstyle.objective.attribution import Part, parts
+from nstyle.objective.sensitivity import STEPS, sensitivity
 from nstyle.process.command import LineParser, run_command
 from nstyle.process.progress import watched
 from nstyle.runs import store, stored
+from nstyle.runs.finished import scores_of
 from nstyle.runs.job import Job, build
-from nstyle.runs.planning import plan
+from nstyle.runs.planning import Plan, plan
 from nstyle.runs.recording import on_the_way
 
 #: What it writes.
-TABLE, SHEET = store.INSPECTION
+TABLE, SHEET, SENSITIVITY = store.INSPECTION
 
 #: Longest side of a map, in pixels.
 _CELL = 256
@@ -47,16 +53,25 @@ def _main(arguments: list[str]) -> None:
     parser = LineParser("nstyle inspect", description="Says what each term of a run's loss does.")
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
     parser.add_argument("-cd", "--config-dir", type=Path, help="YAML files and modules of your own")
+    parser.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help=f"also how scores depend on style layers' weights: {2 * STEPS} more steps a layer",
+    )
     options = parser.parse_args(arguments)
     if options.config_dir is not None:
         use_folder(user_path("--config-dir", options.config_dir))
     for folder in watched(options.runs, "inspecting"):
-        for path in inspect(user_path("run", folder)):
+        for path in inspect(user_path("run", folder), options.sensitivity):
             print(path)
 
 
-def inspect(folder: Path) -> list[Path]:
+def inspect(folder: Path, with_sensitivity: bool = False) -> list[Path]:
     """Says what each term of a finished run's loss does, and returns the files it wrote.
+
+    Args:
+      folder: of the run.
+      with_sensitivity: also goes on from the result with other weights, see `sensitivity`.
 
     Raises:
       NstyleError: the run is not finished, its files or inputs are not what they were, or it was
@@ -81,7 +96,27 @@ def inspect(folder: Path) -> list[Path]:
     table = pd.DataFrame(row for name, own in found.items() for row in _rows(name, best, own))
     write_atomic(folder / TABLE, table.to_csv(index=False).encode())
     images.save(folder / SHEET, _sheet(images.load(folder / "result.png"), found["result.png"]))
-    return [folder / TABLE, folder / SHEET]
+    if not with_sensitivity:
+        return [folder / TABLE, folder / SHEET]
+    slopes = _sensitivity(config, planned, job, images.load(folder / "result.png"))
+    write_atomic(folder / SENSITIVITY, slopes.to_csv(index=False).encode())
+    return [folder / TABLE, folder / SHEET, folder / SENSITIVITY]
+
+
+def _sensitivity(config: DictConfig, planned: Plan, job: Job, image: np.ndarray) -> pd.DataFrame:
+    """Returns a row for each style layer: how much each score changes when its weight doubles."""
+    white = job.structure.value_range
+
+    def measure(picture: Image) -> dict[str, float]:
+        found = scores_of(config, planned, np.clip(np.asarray(picture) / white, 0, 1))
+        return {name: value for name, value in found.items() if value is not None}
+
+    problem, start = job.stages[-1].problem, jnp.asarray(white * image)
+    layers = [layer for layer, weight in problem.weights.style.items() if float(weight)]
+    return pd.DataFrame(
+        {"layer": layer} | sensitivity(job.structure, problem, start, job.solver, measure, layer)
+        for layer in watched(layers, "going on")
+    )
 
 
 def _parts(job: Job, path: Path) -> dict[str, Part]:

@@ -89,21 +89,29 @@ def _scoring_code(config: DictConfig) -> list[str]:
 
 
 def write_scores(run: Prepared, result: Mapping[str, Any]) -> None:
-    """Writes how a result scores; to several style pictures, the mean of each score by shares."""
-    config, planned = run.config, run.planned
-    image = images.load(run.folder / "result.png")
-    content = None if planned.content is None else planned.content.array
-    wanted = scores(config)
-    styles: list[np.ndarray | None] = [picture.array for picture in planned.styles]
-    found = [score(image, content, style, wanted) for style in styles or [None]]
-    shares = planned.style_shares or (1.0,)
+    """Writes how a result scores."""
     written = {
-        "scores": {key: _mean([own[key] for own in found], shares) for key in found[0]},
-        "measures": described(wanted),
+        "scores": scores_of(run.config, run.planned, images.load(run.folder / "result.png")),
+        "measures": described(scores(run.config)),
         "picture": result["files"]["result.png"],
-        "code": _scoring_code(config),
+        "code": _scoring_code(run.config),
     }
     stored.write_json(run.folder / "scores.json", "scores", written)
+
+
+def scores_of(config: DictConfig, planned: Plan, image: np.ndarray) -> dict[str, float | None]:
+    """Returns how a picture scores; to several style pictures, the mean of each score by shares.
+
+    Args:
+      config: settings of the run.
+      planned: its plan.
+      image: float32 (height, width, 3) in [0, 1].
+    """
+    content = None if planned.content is None else planned.content.array
+    styles: list[np.ndarray | None] = [picture.array for picture in planned.styles]
+    found = [score(image, content, style, scores(config)) for style in styles or [None]]
+    shares = planned.style_shares or (1.0,)
+    return {key: _mean([own[key] for own in found], shares) for key in found[0]}
 
 
 def _mean(values: Sequence[float | None], shares: Sequence[float]) -> float | None:

@@ -43,7 +43,7 @@ Row = dict[str, float | int]
 _PACKAGES = ("nstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
 
 #: What `nstyle inspect` adds to a run.
-INSPECTION = ("inspection.csv", "inspection.png")
+INSPECTION = ("inspection.csv", "inspection.png", "sensitivity.csv")
 
 #: What a finished run has beside its `result.json`.
 FILES = ("config.yaml", "trace.csv", "result.png")
