@@ -1,6 +1,6 @@
 """What each term does to a picture: against the whole loss, and by hand."""
 
-from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from nstyle import images
-from nstyle.losses import Cosine, NearestNeighbour
+from nstyle.losses import Cosine, NearestNeighbour, StyleLoss
 from nstyle.networks import GeM
-from nstyle.objective import LossWeights, Structure, attribution, objective, prepare, transfer
+from nstyle.objective import LossWeights, Structure, attribution, objective, prepare
 from nstyle.objective.attribution import parts
-from nstyle.objective.sensitivity import sensitivity, with_style_weight
-from nstyle.solvers import LBFGS, Stopping
+from nstyle.objective.sensitivity import sensitivity
+from nstyle.solvers import LBFGS
 
 
 @pytest.fixture
@@ -102,28 +102,46 @@ def test_a_run_is_inspected(nstyle_here, given, tmp_path):
     assert (status, err.count("\n")) == (2, 1)
 
 
-def test_what_a_layers_weight_changes_is_that_of_whole_runs(vgg16, arrays):
-    """By the terms themselves, which the weights trade against each other."""
-    structure = Structure(content_layers=("input",), style_layers=("conv1_1", "conv2_1"))
-    weights = LossWeights({"input": 1.0}, {"conv1_1": 1.0, "conv2_1": 1.0})
-    problem = prepare(structure, vgg16.params, weights, *arrays[:2], balanced=True)
+@dataclass(frozen=True)
+class MeanColour(StyleLoss):
+    """The mean of each channel: at pixels the best picture is a photograph of another brightness."""
+
+    name = "mean_colour"
+
+    def statistic(self, features):
+        return jnp.mean(features, axis=(0, 1))
+
+    def compare(self, found, target, pixels):
+        return jnp.sum(jnp.square(found - target))
+
+
+def test_what_a_layers_weight_changes_has_a_known_answer(vgg16, arrays):
+    """a C t^2 + b S (1 - t)^2 is least at t = b S / (a C + b S), t the share of the way."""
+    photograph, painting = arrays[0], arrays[1] ** 2
+    structure = Structure(
+        content_layers=("input",), style_layers=("input",), style_loss=MeanColour()
+    )
+    weights = LossWeights({"input": 2.0}, {"input": 0.3})
+    problem = prepare(structure, vgg16.params, weights, photograph, painting)
 
     def terms(picture):
         found = objective(structure)(picture, problem)[1]
-        return {name: float(value) for name, value in (found.content | found.style).items()}
+        return {"content": float(found.content["input"]), "style": float(found.style["input"])}
 
-    def run(problem, steps):
-        ran = transfer(structure, problem, arrays[2], LBFGS(), Stopping(steps))
-        return deque(ran, maxlen=1).pop().best_image()
+    to_the_painting = jnp.mean(painting - photograph, axis=(0, 1))
+    all_content = terms(photograph + to_the_painting)["content"]
+    all_style = terms(photograph)["style"]
 
-    best = run(problem, 200)
-    for layer in structure.style_layers:
-        slope = sensitivity(structure, problem, best, LBFGS(), terms, layer)
-        ends = (run(with_style_weight(problem, layer, by), 200) for by in (2**0.5, 2**-0.5))
-        more, less = map(terms, ends)
-        assert slope[layer] < 0 < slope["input"]
-        for name in (layer, "input"):
-            assert slope[name] == pytest.approx(more[name] - less[name], rel=0.2)
+    def share(factor):
+        style = factor * 0.3 * all_style
+        return style / (2.0 * all_content + style)
+
+    best = photograph + share(1.0) * to_the_painting
+    slope = sensitivity(structure, problem, best, LBFGS(), terms, "input")
+    more, less = share(2**0.5), share(2**-0.5)
+    assert slope["content"] == pytest.approx(all_content * (more**2 - less**2), rel=1e-3)
+    expected = all_style * ((1 - more) ** 2 - (1 - less) ** 2)
+    assert slope["style"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_run_says_how_its_scores_depend_on_its_layers(nstyle_here, given, tmp_path):
