@@ -104,7 +104,7 @@ def test_a_run_is_inspected(nstyle_here, given, tmp_path):
 
 @dataclass(frozen=True)
 class MeanColour(StyleLoss):
-    """The mean of each channel: at pixels the best picture is a photograph of another brightness."""
+    """The mean of each channel: at pixels the best picture is the photograph, lighter or darker."""
 
     name = "mean_colour"
 
