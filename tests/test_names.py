@@ -267,7 +267,14 @@ REFUSED = {
     "--style_weight 3": "did you mean 'style_weight=...'?",
     "--style-weight=3": "did you mean 'style_weight=3'?",
     "style_weight 3": "did you mean 'style_weight=...'?",
-    "-sc install=bash": "argument '-sc' cannot be read: write name=value",
+    "-cn other": "--config-name: 'other' is refused: settings of your own are a recipe",
+    "-cp there": "--config-path: 'there' is refused: a folder of your own is added",
+    "--experimental-rerun a.pickle": "--experimental-rerun: 'a.pickle' is refused: a run's command",
+    "-m --cfg job": "--multirun and --cfg: give one of them",
+    "--hydra-help --info": "--info and --hydra-help: give one of them",
+    "--cfg settings": "argument --cfg/-c: invalid choice: 'settings' (choose from",
+    "content=. style=plain.png": "picture: . is a folder (a sweep over its pictures:",
+    "-m content=. style=plain.png": "run 1 of 1: picture: . is a folder",
     "-cd nowhere": "--config-dir: there is no folder 'nowhere'",
     "hydra.run.dir=x": "hydra.run.dir: a run has its own folder in runs_dir; write runs_dir=FOLDER",
     "-m hydra.sweep.dir=x": "hydra.sweep.dir: sweeps lie in runs_dir; write runs_dir=FOLDER",
@@ -275,6 +282,9 @@ REFUSED = {
     " lpips_content, style_gram; write hydra.sweeper.direction=[minimize,minimize]",
     "-m hydra/sweeper=optuna objectives=style_gram hydra.sweeper.direction=less": "direction: less",
     "-m hydra/sweeper=optuna objectives=style_gram scores=false": "scores: false",
+    "-m hydra/sweeper=optuna objectives=ssim_content": "hydra.sweeper.direction: minimize for the"
+    " objectives ssim_content; write hydra.sweeper.direction=[maximize]",
+    "-m hydra/sweeper=optuna hydra.sweep.dir=x": "hydra.sweep.dir: sweeps lie in runs_dir",
 }
 
 
@@ -309,11 +319,57 @@ def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
     named("ä.png", "content.png"), named("b, c.png")
     search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "objectives=style_gram"]
     given = ["content=ä.png", "style='b, c.png'", "size=48", "style_size=48", "steps=1"]
-    status, _, err = nstyle_here(*search, *given, "style_weight=interval(1,100)")
+    status, out, err = nstyle_here(*search, *given, "style_weight=interval(1,100)")
     assert status == 0, err
-    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    (path,) = tmp_path.glob("runs/searches/search-*/optimization_results.yaml")
+    found = OmegaConf.load(path)
     scores = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/scores.json")]
     assert found.best_value == min(score["scores"]["style_gram"] for score in scores)
+    best, told = out.splitlines()[-2:]
+    weight = found.best_params.style_weight
+    assert best == f"style_weight={weight:.4g}  style_gram={found.best_value:.4g}"
+    place = path.relative_to(tmp_path)
+    assert told == f"search {place}  the best trial; all trials: nstyle report runs"
+    assert {path.name for path in tmp_path.iterdir()} == {"ä.png", "b, c.png", "runs"}
+
+
+def test_a_search_for_two_objectives(nstyle_here, named, tmp_path):
+    named("content.png")
+    search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]
+    two = ["objectives=[style_gram,ssim_content]", "hydra.sweeper.direction=[minimize,maximize]"]
+    given = ["content=content.png", "style=content.png", "size=48", "style_size=48", "steps=1"]
+    status, out, err = nstyle_here(*search, *two, *given, "style_weight=interval(1,100)")
+    assert status == 0, err
+    (path,) = tmp_path.glob("runs/searches/*/optimization_results.yaml")
+    count = len(OmegaConf.load(path).solutions)
+    assert out.splitlines()[-1].endswith(f"  the front of {count}; all trials: nstyle report runs")
+
+
+def test_flags_of_hydra_go_through(nstyle_here, given):
+    status, out, _ = nstyle_here("--hydra-help")
+    assert (status, "Hydra" in out) == (0, True)
+    status, out, _ = nstyle_here("-sc", "install=bash")
+    assert (status, "complete -o nospace" in out) == (0, True)
+    small = [*given, "size=32", "steps=1", "pyramid.levels=1", "scores=false"]
+    assert nstyle_here("--run", *small, "hydra.verbose=true")[0] == 0
+    status, out, _ = nstyle_here("--info", "defaults", *small)
+    assert (status, "recipe/default" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("nstyle style_loss=wa", ["style_loss=wasserstein"]),
+        ("nstyle recipe=gat", ["recipe=gatys-code", "recipe=gatys2015", "recipe=gatys2016"]),
+        ("nstyle style_wei", ["style_weight="]),
+    ],
+)
+def test_tab_completes(typed, offered, nstyle_here, monkeypatch):
+    """What bash asks when Tab is pressed; no schema is among the groups' names."""
+    monkeypatch.setenv("COMP_LINE", typed)
+    monkeypatch.setenv("COMP_POINT", str(len(typed)))
+    status, out, _ = nstyle_here("-sc", "query=bash")
+    assert (status, out.split()) == (0, offered)
 
 
 @pytest.mark.parametrize(

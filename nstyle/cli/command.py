@@ -117,6 +117,7 @@ def _loading() -> Iterator[None]:
 def _hydra(arguments: list[str]) -> None:
     with _loading():
         import hydra
+        from hydra._internal.utils import get_args_parser  # Hydra's own grammar, in any version
 
         from nstyle.config import (
             VERSION_BASE,
@@ -130,33 +131,51 @@ def _hydra(arguments: list[str]) -> None:
         from nstyle.files import path_exists
         from nstyle.runs import sweepers
 
-    parser = LineParser("nstyle", add_help=False)
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("-m", "--multirun", action="store_true")
-    mode.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
-    parser.add_argument("-p", "--package")
-    parser.add_argument("--resolve", action="store_true")
-    about = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
-    mode.add_argument("--info", nargs="?", choices=about)
-    parser.add_argument("-cd", "--config-dir", type=Path)
-    parser.add_argument("settings", nargs="*")
-
+    parser = LineParser("nstyle", parents=[get_args_parser()], add_help=False)
     options, unknown = parser.parse_known_intermixed_args(arguments)
-    if options.config_dir is not None and not path_exists(str(options.config_dir)):
-        raise NstyleError(f"--config-dir: there is no folder {str(options.config_dir)!r}")
-    use_folder(options.config_dir)
-    flags = [argument for argument in arguments if argument not in options.settings]
-    settings = read([*unknown, *options.settings])
-    check_overrides(settings)
-    if options.multirun and any(setting.startswith("out=") for setting in settings):
-        raise NstyleError("out: the runs of -m would all write to it; leave it out, see runs_dir")
+    _check_flags(options)
+    if options.config_dir is not None and not path_exists(options.config_dir):
+        raise NstyleError(f"--config-dir: there is no folder {options.config_dir!r}")
+    use_folder(None if options.config_dir is None else Path(options.config_dir))
+    if not (options.shell_completion or options.hydra_help):
+        flags = [argument for argument in arguments if argument not in options.overrides]
+        settings = read([*unknown, *options.overrides])
+        check_overrides(settings)
+        if options.multirun and any(setting.startswith("out=") for setting in settings):
+            raise NstyleError(
+                "out: the runs of -m would all write to it; leave it out, see runs_dir"
+            )
+        sys.argv[1:] = [*settings, *flags]
     register()
     sweepers.register()
-    sys.argv[1:] = [*settings, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", **VERSION_BASE)
     with one_line_errors():
         application(_task)()
+
+
+#: What Hydra does other than a run, each alone.
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion", "hydra_help")
+
+#: Flags of Hydra that have no place here, and what has.
+_REFUSED = {
+    "config_name": "settings of your own are a recipe, --config-dir FOLDER recipe=NAME",
+    "config_path": "a folder of your own is added to nstyle's, --config-dir FOLDER",
+    "experimental_rerun": "a run's command stands in its result.json and in reports; the same"
+    " command makes the same bytes",
+}
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """Refuses flags of Hydra that exclude each other or have no place here."""
+    given = [mode for mode in _MODES if getattr(options, mode)]
+    if len(given) > 1:
+        flags = " and ".join(f"--{mode.replace('_', '-')}" for mode in given)
+        raise NstyleError(f"{flags}: give one of them (see nstyle --help)")
+    for name, instead in _REFUSED.items():
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise NstyleError(f"{flag}: {getattr(options, name)!r} is refused: {instead}")
 
 
 @handled()

@@ -179,6 +179,11 @@ def _file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
     except RuntimeError as error:  # the home of nobody
         raise NstyleError(f"picture: {path}: {error}") from error
+    except IsADirectoryError as error:
+        raise NstyleError(
+            f"picture: {path} is a folder (a sweep over its pictures: -m contents=FOLDER"
+            " styles=FOLDER, or -m 'style=glob(FOLDER/*.jpg)')"
+        ) from error
     except OSError as error:
         raise NstyleError(f"picture: {path}: {error.strerror}") from error
 

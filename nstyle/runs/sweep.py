@@ -67,7 +67,8 @@ def plan_members(
             plans.append(plan(config))
         except NstyleError as error:
             values = " ".join(settings[len(plans)].values())
-            raise NstyleError(f"run {len(plans) + 1} of {len(jobs)} ({values}): {error}") from error
+            run = f"run {len(plans) + 1} of {len(jobs)}" + (f" ({values})" if values else "")
+            raise NstyleError(f"{run}: {error}") from error
     members = []
     firsts: dict[str, Member] = {}  # of one content, whatever the names, is one run
     for job, own, config, planned in zip(jobs, settings, configs, plans, strict=True):

@@ -1,8 +1,10 @@
 """Hydra's plugins: the sweeper that keeps sweeps in the run store, and the checked search."""
 
 import functools
+import hashlib
 import inspect
 import itertools
+import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from nstyle.config import (
     PAIR_KEYS,
@@ -56,10 +58,7 @@ class StoreSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """See Hydra's `Sweeper`."""
-        for override in config.hydra.overrides.hydra:
-            if override.startswith("hydra.sweep."):
-                key = override.partition("=")[0]
-                raise NstyleError(f"{key}: sweeps lie in runs_dir; write runs_dir=FOLDER")
+        _check_folder(config)
         self._loader = hydra_context.config_loader
         self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -213,12 +212,23 @@ class StoreSweeper(Sweeper):
         return [value for result in results for value in result.return_value]
 
 
+def _check_folder(config: DictConfig) -> None:
+    """Refuses another folder than that of the run store."""
+    for override in config.hydra.overrides.hydra:
+        if override.startswith("hydra.sweep."):
+            key = override.partition("=")[0]
+            raise NstyleError(f"{key}: sweeps lie in runs_dir; write runs_dir=FOLDER")
+
+
 def _finished(members: Sequence[Member]) -> int:
     return sum(store.finished(member.folder) is not None for member in members)
 
 
 class CheckedSearch(Sweeper):
     """Optuna's search, refused where it could make nothing of what its runs return.
+
+    What it finds, the front or the best trial, is in `runs/searches/<name>-<hash>/`, the hash that
+    of the command.
 
     Args:
       **options: of Hydra's `OptunaSweeper`.
@@ -233,29 +243,56 @@ class CheckedSearch(Sweeper):
             list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         )
         self._directions = [str(getattr(direction, "name", direction)) for direction in several]
+        self._name = options.get("study_name")
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """See Hydra's `Sweeper`."""
-        objectives = config.objectives
-        known = {*self._directions} <= {"minimize", "maximize"}
-        if len(self._directions) != len(objectives) or not known:
-            fitting = ",".join(["minimize"] * len(objectives))
-            raise NstyleError(
-                f"hydra.sweeper.direction: {', '.join(self._directions)} for the objectives"
-                f" {', '.join(objectives)}; write hydra.sweeper.direction=[{fitting}]"
-            )
+        _check_folder(config)
         if not config.scores:
             raise NstyleError("scores: false, but a search goes by the scores in objectives")
         made = scores(config)
-        for objective in objectives:
+        for objective in config.objectives:
             check_choice("objectives", objective, made)
+        fitting = [
+            "maximize" if made[objective].higher_is_better else "minimize"
+            for objective in config.objectives
+        ]
+        if self._directions != fitting:
+            raise NstyleError(
+                f"hydra.sweeper.direction: {', '.join(self._directions)} for the objectives"
+                f" {', '.join(config.objectives)}; write"
+                f" hydra.sweeper.direction=[{','.join(fitting)}]"
+            )
+        asked = json.dumps(list(config.hydra.overrides.task))
+        name = f"{self._name or 'search'}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+        self._folder = Path(config.runs_dir).expanduser() / "searches" / name
+        with open_dict(config), read_write(config):
+            config.hydra.sweep.dir = str(self._folder)
+        self._objectives = list(config.objectives)
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """See Hydra's `Sweeper`."""
-        return self._search.sweep(arguments)
+        """See Hydra's `Sweeper`; prints what was found, and where it is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        returned = self._search.sweep(arguments)
+        path = self._folder / "optimization_results.yaml"
+        found = cast(Json, OmegaConf.to_container(OmegaConf.load(path)))
+        best = found.get("solutions") or [
+            {"params": found["best_params"], "values": [found["best_value"]]}
+        ]
+        for solution in best:
+            values = zip(self._objectives, solution["values"], strict=True)
+            told = [*solution["params"].items(), *values]
+            print("  ".join(f"{key}={_short(value)}" for key, value in told))
+        what = "the best trial" if "best_value" in found else f"the front of {len(best)}"
+        print(f"search {path}  {what}; all trials: nstyle report {self._folder.parents[1]}")
+        return returned
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def register() -> None:
