@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from nstyle.config.groups import KINDS, config_dir
+from nstyle.config import KINDS, config_dir
 from nstyle.records import Record
 from nstyle.scores import SCORES
 

@@ -358,3 +358,26 @@ def test_a_run_whose_steps_have_no_value_says_so_and_keeps_its_best(nstyle_here,
     assert "at step 0 of" in out
     assert "nstyle: note: the solver got no further" in err
     assert "solver.learning_rate" in err
+
+
+@pytest.mark.parametrize(
+    "argument", ["--help", "--version", "--cfg=job", "stile=x", "style_loss=grim", "-sc=query=bash"]
+)
+def test_what_needs_no_network_loads_none(argument):
+    """So that it answers at once: JAX alone takes most of a second."""
+    heavy = {"jax", "jaxopt", "scipy", "pandas", "flax", "skimage"}
+    program = (
+        "import sys\n"
+        "from nstyle.cli import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('loaded', {heavy} & set(sys.modules), file=sys.stderr)"
+    )
+    arguments = argument.split("=", 1) if argument.startswith("-sc") else [argument]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"COMP_LINE": "nstyle recipe=", "COMP_POINT": "14"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == "loaded set()", done.stderr

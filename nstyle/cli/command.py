@@ -129,7 +129,6 @@ def _hydra(arguments: list[str]) -> None:
             use_folder,
         )
         from nstyle.files import path_exists
-        from nstyle.runs import sweepers
 
     parser = LineParser("nstyle", parents=[get_args_parser()], add_help=False)
     options, unknown = parser.parse_known_intermixed_args(arguments)
@@ -147,7 +146,10 @@ def _hydra(arguments: list[str]) -> None:
             )
         sys.argv[1:] = [*settings, *flags]
     register()
-    sweepers.register()
+    if options.multirun or options.cfg in ("hydra", "all") or options.info:
+        with _loading():
+            from nstyle.runs import sweepers
+        sweepers.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, who print one line
     application = hydra.main(str(config_dir()), "config", **VERSION_BASE)
     with one_line_errors():

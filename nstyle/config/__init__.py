@@ -1,37 +1,9 @@
-"""The settings of a run: their schema, how they are composed, and what they choose."""
+"""The settings of a run: their schema, how they are composed, and what they choose.
 
-from nstyle.config.checks import LARGEST_WEIGHT as LARGEST_WEIGHT
-from nstyle.config.checks import check as check
-from nstyle.config.checks import parse_memory as parse_memory
-from nstyle.config.composing import VERSION_BASE as VERSION_BASE
-from nstyle.config.composing import compose as compose
-from nstyle.config.composing import compose_training as compose_training
-from nstyle.config.composing import deciding as deciding
-from nstyle.config.composing import files as files
-from nstyle.config.composing import from_yaml as from_yaml
-from nstyle.config.composing import identifying as identifying
-from nstyle.config.composing import parse_settings as parse_settings
-from nstyle.config.composing import to_yaml as to_yaml
-from nstyle.config.errors import one_line_errors as one_line_errors
-from nstyle.config.groups import KINDS as KINDS
-from nstyle.config.groups import config_dir as config_dir
-from nstyle.config.groups import group_options as group_options
-from nstyle.config.groups import record as record
-from nstyle.config.groups import scores as scores
-from nstyle.config.groups import use_folder as use_folder
-from nstyle.config.overrides import check_overrides as check_overrides
-from nstyle.config.overrides import quote as quote
-from nstyle.config.overrides import read as read
-from nstyle.config.overrides import shell as shell
-from nstyle.config.overrides import told as told
-from nstyle.config.overrides import values_of as values_of
-from nstyle.config.schema import INITS as INITS
-from nstyle.config.schema import LOSS_KEYS as LOSS_KEYS
-from nstyle.config.schema import NAME_KEYS as NAME_KEYS
-from nstyle.config.schema import OUTPUT_KEYS as OUTPUT_KEYS
-from nstyle.config.schema import PAIR_KEYS as PAIR_KEYS
-from nstyle.config.schema import PATH_KEYS as PATH_KEYS
-from nstyle.config.schema import TARGET_KEYS as TARGET_KEYS
-from nstyle.config.schema import Config as Config
-from nstyle.config.schema import TrainConfig as TrainConfig
-from nstyle.config.schema import register as register
+What `__init__.pyi` names is imported when it is first used: to name settings and to find a typing
+error takes no network, and a command that needs none answers at once.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from nstyle.config.chosen import KINDS, VGG_SCORE, record, scores
 from nstyle.config.errors import one_line_errors
-from nstyle.config.groups import KINDS, VGG_SCORE, record, scores
 from nstyle.config.schema import PAIR_KEYS, Config
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json

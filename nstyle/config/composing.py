@@ -13,8 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from nstyle.config.checks import check, check_files, check_switch, check_threads
+from nstyle.config.chosen import KINDS, Given, record
 from nstyle.config.errors import one_line_errors
-from nstyle.config.groups import KINDS, Given, config_dir, record
+from nstyle.config.groups import VERSION_BASE, config_dir
 from nstyle.config.overrides import check_overrides, escaped, literal, read
 from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, TrainConfig, register
 from nstyle.errors import NstyleError, check_choice, nearest
@@ -22,10 +23,6 @@ from nstyle.files import Json, path_exists
 from nstyle.records import Record, check_number
 
 T = TypeVar("T")
-
-
-#: The rules that Hydra composes by: it asks which before 1.4, and has no others from then on.
-VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 def compose(**settings: Any) -> DictConfig:
