@@ -1,12 +1,13 @@
 """What a sweep over pairs of pictures says of a parameter, for the page of findings.
 
     python experiments/finding.py SWEEP PARAMETER [--baseline LEVEL] [--at WEIGHT]
-                                  [--where NAME=LEVEL] [--out FOLDER]
+                                  [--where NAME=LEVEL] [--figure] [--out FOLDER]
 
 Prints two tables in Markdown: the means over the pairs at one style weight, and LPIPS to the
 photograph at an equal distance to the painting, along the style weights of the sweep, minus that of
-the baseline (`statistics.trade_off`). Writes `NAME.csv`, a row for each run with its scores, and
-`NAME.jpg`, pictures of some pairs at that weight.
+the baseline (`statistics.trade_off`). Writes `NAME.csv`, a row for each run with its scores,
+`NAME.jpg`, pictures of some pairs at that weight, and with `--figure` the differences of the second
+table as `NAME_differences.png`.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def means(frame: pd.DataFrame, parameter: str, weight: str) -> str:
     return markdown([f"`{parameter}`", *(MEANS[name] for name in found)], rows)
 
 
-def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> str:
+def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> pd.DataFrame:
     """Returns LPIPS at equal distances, with 95 % intervals by pair and p after Holm over all."""
     numbers = frame.assign(**{WEIGHT: frame[WEIGHT].astype(float)})
     found = pd.concat(
@@ -72,6 +73,11 @@ def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> st
     )
     found = found[found["n"] >= LEAST_PAIRS]
     found["p_holm"] = statistics.holm(found["p"].to_numpy())
+    return found.sort_values("level", kind="stable")
+
+
+def told(found: pd.DataFrame) -> str:
+    """Returns what `comparisons` found as a table."""
     rows = [
         [
             f"`{row.level}`, {row.equal}",
@@ -79,10 +85,35 @@ def comparisons(frame: pd.DataFrame, parameter: str, baseline: str | None) -> st
             f"{row.better:.0f} of {row.n:.0f} pairs",
             f"{row.p_holm:.2g}",
         ]
-        for row in found.sort_values("level", kind="stable").itertuples()
+        for row in found.itertuples()
     ]
     against = found["baseline"].iloc[0]
     return markdown(["at equal", f"LPIPS minus that of `{against}`", "lower on", "p"], rows)
+
+
+def figure(found: pd.DataFrame, path: Path) -> None:
+    """Draws what `comparisons` found: the differences with their intervals, a panel a distance."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    levels = list(dict.fromkeys(found["level"].astype(str)))[::-1]
+    height = 0.9 + 0.28 * len(levels)
+    drawn, axes = plt.subplots(1, found["equal"].nunique(), figsize=(7.4, height), sharey=True)
+    for axis, (equal, own) in zip(
+        np.atleast_1d(axes), found.groupby("equal", sort=False), strict=True
+    ):
+        at = [levels.index(level) for level in own["level"].astype(str)]
+        around = own["difference"] - own["low"], own["high"] - own["difference"]
+        axis.errorbar(own["difference"], at, xerr=around, fmt="o", markersize=4, capsize=2)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_title(f"at equal {equal} distance", fontsize=9)
+        axis.set_xlabel(f"LPIPS minus that of {own['baseline'].iloc[0]}", fontsize=8)
+        axis.set_yticks(range(len(levels)), levels)
+        axis.tick_params(labelsize=8)
+    drawn.tight_layout()
+    drawn.savefig(path, dpi=110)
 
 
 def sheet(sweep: report.Sweep, parameter: str, weight: str) -> np.ndarray:
@@ -109,6 +140,7 @@ def main() -> None:
     parser.add_argument("--baseline", help="the level that others are compared with; the first")
     parser.add_argument("--at", default="10", help="the style weight of means and pictures; 10")
     parser.add_argument("--where", help="NAME=LEVEL: of another parameter, this level alone")
+    parser.add_argument("--figure", action="store_true", help="also the differences as a figure")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     sweep = report.read(options.sweep)
@@ -118,8 +150,11 @@ def main() -> None:
         sweep = sweep._replace(members=kept)
     frame = report.table(sweep)
     print(means(frame, options.parameter, options.at), end="\n\n")
-    print(comparisons(frame, options.parameter, options.baseline))
+    found = comparisons(frame, options.parameter, options.baseline)
+    print(told(found))
     name = sweep.name.replace("-", "_")
+    if options.figure:
+        figure(found, options.out / f"{name}_differences.png")
     columns = [*sweep.varied, *(column for column in (*MEANS, *SCORES) if column in frame)]
     rows = frame[list(dict.fromkeys(columns))].dropna(axis=1, how="all")
     write_atomic(
