@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +27,7 @@ import matplotlib.pyplot as plt
 COLUMNS = 5
 
 
-def settings_of(loss: str) -> dict[str, str]:
+def settings_of(loss: str) -> dict[str, Any]:
     """Returns the settings that `gram`, `mmd.kernel=gaussian` or `content:contextual` stand for."""
     group, _, named = loss.rpartition(":")
     key = f"{group or 'style'}_loss"
@@ -60,7 +61,7 @@ def sheet(pictures: dict[str, np.ndarray], out: Path) -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")  # notes of a recipe's weights
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    given: dict[str, Any] = dict(argument.split("=", 1) for argument in sys.argv[1:])
     out = Path(given.pop("out", "losses.jpg"))
     losses = given.pop("losses", "").split(",") if "losses" in given else every_loss()
     own = {key: OmegaConf.create({"value": value}).value for key, value in given.items()}

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from nstyle.config.checks import check, check_files, check_switch, check_threads
 from nstyle.config.chosen import KINDS, Given, record
 from nstyle.config.errors import one_line_errors
-from nstyle.config.groups import VERSION_BASE, config_dir
-from nstyle.config.overrides import check_overrides, escaped, literal, read
+from nstyle.config.groups import VERSION_BASE, config_dir, own_folder
+from nstyle.config.overrides import check_overrides, escaped, literal, quote, read
 from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, TrainConfig, register
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import Json, path_exists
@@ -72,9 +72,18 @@ def _composed(name: str, overrides: list[str]) -> DictConfig:
             one_line_errors(),
             hydra.initialize_config_dir(str(config_dir()), **VERSION_BASE),
         ):
-            return hydra.compose(name, overrides)
+            return hydra.compose(name, [*_own_path(), *overrides])
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def _own_path() -> list[str]:
+    """Returns the override that has Hydra search the user's own folder, if there is one."""
+    folder = own_folder()
+    if folder is None:
+        return []
+    where = f"file://{folder.absolute()}"
+    return [f"hydra.searchpath=[{quote(where)}]"]
 
 
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:

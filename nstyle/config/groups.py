@@ -58,6 +58,11 @@ def use_folder(folder: Path | None) -> None:
         sys.path.insert(0, str(folder.absolute()))
 
 
+def own_folder() -> Path | None:
+    """Returns the folder of `use_folder`."""
+    return _Own.folder
+
+
 class _Own:
     """The folder of `use_folder`."""
 

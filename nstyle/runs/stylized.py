@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,12 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nstyle import images
-from nstyle.config import OUTPUT_KEYS, compose
+from nstyle.config import OUTPUT_KEYS, compose, use_folder
 from nstyle.errors import NstyleError
-from nstyle.runs.job import build, picture_of, run
+from nstyle.process.progress import RunProgress, losses
+from nstyle.runs.job import Job, build, picture_of, run
+from nstyle.runs.notebook import Growing, in_notebook, page
 from nstyle.runs.planning import plan
 from nstyle.runs.resources import linear_algebra_by_one
 from nstyle.runs.trace import row
+from nstyle.solvers import STOPS
 
 
 class Stylized(NamedTuple):
@@ -39,17 +44,32 @@ class Stylized(NamedTuple):
             f" loss={self.loss:.4g}, stop={self.stop!r})"
         )
 
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows: the picture, a line of numbers, the curve of the loss."""
+        best = min(self.trace, key=lambda row: row["loss"])
+        line = (
+            f"{losses(best)} at step {best['step']} of {len(self.trace) - 1} ({STOPS[self.stop]})"
+        )
+        return page(self.image, line, [row["loss"] for row in self.trace])
+
 
 def stylize(
     content: str | Path | ArrayLike | None = None,
     style: str | Path | ArrayLike | Sequence[str | Path | ArrayLike] | None = None,
+    *,
+    config_dir: str | Path | None = None,
+    progress: bool = True,
     **settings: Any,
 ) -> Stylized:
     """Makes a picture with the content of one picture in the style of another.
 
+    In a notebook the picture is shown as it grows, and an interrupt returns the best one so far.
+
     Args:
       content: file, picture of Pillow, or array (height, width, 3): floats in [0, 1] or uint8.
       style: likewise; or several, all files or all pictures and arrays.
+      config_dir: a folder with recipes and other YAML files of your own, for this process.
+      progress: whether to show steps and losses, in a notebook or on standard error.
       **settings: as on the command line: `size=256, steps=100, recipe="momo", pooling="max",
         style_layers=["conv1_1", "conv2_1"]`. `"solver.history_size": 20` sets a value in a group.
 
@@ -77,15 +97,35 @@ def stylize(
     for name in OUTPUT_KEYS:
         if name in settings:
             raise NstyleError(f"{name}: stylize writes no files; see nstyle.runs.session.perform")
+    if config_dir is not None:
+        use_folder(Path(config_dir).expanduser())
     planned = plan(compose(**settings), pictures)
     for note in planned.notes:
         warnings.warn(note, stacklevel=2)
-    trace = []
     with linear_algebra_by_one():
-        job = build(planned)
-        for step in run(job):
-            trace.append(row(step, job))
-    return Stylized(np.clip(picture_of(step, job), 0, 1), trace, step.best_value, step.stop)
+        return _made(build(planned), progress)
+
+
+def _made(job: Job, progress: bool) -> Stylized:
+    """Runs a job; in a notebook an interrupt ends it with what there is."""
+    notebook = in_notebook()
+    trace: list[dict[str, float | int]] = []
+    with ExitStack() as around:
+        growing = around.enter_context(Growing(job.steps)) if progress and notebook else None
+        lines = around.enter_context(RunProgress(job.steps)) if progress and not notebook else None
+        try:
+            for step in run(job):
+                trace.append(row(step, job))
+                if growing:
+                    growing.update(trace[-1], partial(picture_of, step, job))
+                elif lines:
+                    lines.update(trace[-1])
+            stop = step.stop
+        except KeyboardInterrupt:
+            if not (notebook and trace):
+                raise
+            stop = "interrupted"
+    return Stylized(np.clip(picture_of(step, job), 0, 1), trace, step.best_value, stop)
 
 
 def _checked_array(name: str, given: Any) -> np.ndarray:
