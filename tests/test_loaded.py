@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from report_store import make_sweep
+from report_store import by_pair, make_sweep
 
 import nstyle
 from nstyle import images
@@ -70,3 +70,57 @@ def test_a_sweep_from_python_is_that_of_the_command(pictures, tmp_path, monkeypa
 
 def test_what_there_is_is_shown():
     assert {"stylize", "sweep", "load", "Runs", "Stylized"} <= set(dir(nstyle))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Eight pairs, two poolings, two weights: see `report_store.by_pair`."""
+    pairs = [str(pair) for pair in range(8)]
+    parameters = {"pooling": ["avg", "max"], "style_weight": ["10", "100"], "pair": pairs}
+    return nstyle.load(make_sweep(tmp_path_factory.mktemp("compared"), parameters, scores=by_pair))
+
+
+def test_levels_are_compared_by_pair(compared):
+    found = compared.compare("pooling")
+    assert list(found.index) == ["max"]
+    row = found.loc["max"]
+    assert row["difference"] == pytest.approx(-0.05, abs=0.02)
+    assert row["low"] < row["difference"] < row["high"] < 0
+    assert (row["pairs"], row["lower on"]) == (8, 8)
+    opposite = compared.compare("pooling", baseline="max").loc["avg"]
+    assert opposite["difference"] == pytest.approx(-row["difference"], rel=0.05)
+    heavy = compared.keep(compared.table["style_weight"] == "100").compare("pooling")
+    means = compared.table[compared.table["style_weight"] == "100"].groupby("pooling")
+    gap = means["lpips_content"].mean().diff()["max"]
+    assert heavy.loc["max", "difference"] == pytest.approx(gap, rel=1e-6)
+    assert "max" in found.to_markdown()
+    assert r"\begin{tabular}" in found.to_latex()
+    for given, line in (
+        ({"by": "poling"}, "did you mean 'pooling'"),
+        ({"by": "pooling", "baseline": "l2"}, "baseline"),
+    ):
+        with pytest.raises(nstyle.NstyleError, match=line):
+            compared.compare(**given)
+
+
+def test_figures_for_a_paper(compared, tmp_path):
+    light = compared.keep(compared.table["style_weight"] == "10")
+    grid = light.grid("pooling")
+    assert [axis.get_title() for axis in grid.axes[:2]] == ["avg", "max"]
+    first = light.table[light.table["pooling"] == "max"].index[0]
+    np.testing.assert_allclose(grid.axes[1].images[0].get_array(), light.picture(first))
+    assert len(grid.axes) == 16
+    with pytest.raises(nstyle.NstyleError, match="several runs have pooling=avg"):
+        compared.grid("pooling")
+    curves = compared.curves("pooling", "style").axes[0]
+    assert len(curves.lines) == 32
+    assert [text.get_text() for text in curves.get_legend().get_texts()] == ["avg", "max"]
+    trade = compared.trade_off("pooling").axes[0]
+    means = compared.table.groupby(["pooling", "style_weight"])[["style_gram", "lpips_content"]]
+    np.testing.assert_allclose(trade.lines[0].get_xydata(), means.mean().loc["avg"], rtol=1e-6)
+    assert len(trade.collections) == 2  # a band for each
+    with pytest.raises(nstyle.NstyleError, match="style_weight, content_weight varies"):
+        light.trade_off("pooling")
+    for figure, name in ((grid, "a.pdf"), (trade.figure, "b.svg")):
+        figure.savefig(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000

@@ -128,7 +128,9 @@ def _convolve(
     **options: Any,
 ) -> Float[Array, "b h w out"]:
     """Returns a convolution that keeps the extent, whose gradient is convolved with `turned`."""
-    plain = functools.partial(_plain, strides=strides, padding=padding, **options)
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return _plain(x, kernel, strides, padding, **options)
 
     @jax.custom_vjp
     def convolve(x: Array, kernel: Array, turned: Array) -> Array:

@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from nstyle import images
 from nstyle.config.overrides import literal
-from nstyle.errors import NstyleError
+from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json
+from nstyle.report import paper
 from nstyle.report.sweeps import read
 from nstyle.report.tables import LOSSES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Most rows with pictures in a notebook, and the longest side of these in pixels.
 _SHOWN, _THUMBNAIL = 24, 96
@@ -57,6 +61,73 @@ class Runs:
         """The settings that differ between runs."""
         own = self.table.columns[: self.table.columns.get_loc("content_file")]
         return [name for name in own if self.table[name].astype(str).nunique() > 1]
+
+    def keep(self, rows: Any) -> "Runs":
+        """Returns some of the runs.
+
+        Args:
+          rows: of the table, as `runs.table["style_weight"] == 10`.
+        """
+        return Runs(self.table[rows], self.folder)
+
+    def grid(self, columns: str, rows: str = "content_file") -> "Figure":
+        """Returns pictures by two columns of the table, one in a cell, as a figure.
+
+        `savefig` writes it as PDF, SVG or PNG.
+
+        Raises:
+          NstyleError: a column is unknown, or several runs share a cell.
+        """
+        return paper.grid(self.table, self.picture, columns, rows)
+
+    def curves(self, by: str, term: str = "loss") -> "Figure":
+        """Returns a term of each trace by step, coloured by a column of the table, as a figure.
+
+        Raises:
+          NstyleError: a column or term is unknown.
+        """
+        check_choice("parameter", by, [*self.table])
+        labels = self.table[by].map(str)
+        return paper.curves([(labels[index], self.trace(index)) for index in labels.index], term)
+
+    def trade_off(self, by: str, x: str = "style_gram", y: str = "lpips_content") -> "Figure":
+        """Returns two scores against each other along the style weights, a curve for each level.
+
+        Means over the pairs of pictures that have all, with 95 % bands from five pairs on.
+
+        Args:
+          by: the setting whose levels are compared.
+          x: a score, across.
+          y: a score, up.
+
+        Raises:
+          NstyleError: no weight varies, or no pair has all levels.
+        """
+        return paper.trade_off(self.table, self.varied, by, x, y)
+
+    def compare(
+        self,
+        by: str,
+        baseline: Any = None,
+        x: str = "style_gram",
+        y: str = "lpips_content",
+    ) -> pd.DataFrame:
+        """Returns by how much a score differs from that of one level, by pair of pictures.
+
+        Where a style or content weight varies, at an equal `x`, else at the same settings. The
+        table has `to_latex` and `to_markdown`: `difference`, the 95 % interval `low` to `high`
+        (Student's t, from five pairs on), `p` after Holm, on how many `pairs` it is `lower on`.
+
+        Args:
+          by: the setting whose levels are compared.
+          baseline: the level that the others are compared with; None for the first.
+          x: the score that is held equal.
+          y: the score that is compared.
+
+        Raises:
+          NstyleError: a name is unknown, or no pair has two levels.
+        """
+        return paper.compare(self.table, self.varied, by, baseline, x, y)
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows: a row for each run with a small picture."""
