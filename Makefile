@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 .PHONY: demo test lint bench docs clean
 
 demo: .venv/.demo
-	$(BIN)/python experiments/demo/demo.py
+	$(BIN)/nstyle demo
 
 test: .venv/.dev lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -60,6 +60,7 @@ What each term of a run does:       nstyle inspect runs/NAME
 Weights:                            nstyle weights --help
 Networks that paint in one pass:    nstyle train, nstyle apply
 A page to try it in a browser:      nstyle serve
+A first picture, with nothing else: nstyle demo
 """
 
 #: Commands with a module of their own, each also a program such as `nstyle-train`.
@@ -69,6 +70,7 @@ _COMMANDS = {
     "report": "nstyle.report",
     "inspect": "nstyle.report.inspection",
     "serve": "nstyle.web.serve",
+    "demo": "nstyle.cli.demo",
 }
 
 
