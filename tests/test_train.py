@@ -374,6 +374,29 @@ def test_a_training_that_collapses_keeps_its_best_network(folder, pictures, tmp_
 
 
 @pytest.mark.slow
+def test_several_trainings_in_one_command(folder, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [johnson2016]\nrecipe: own\n"
+    (tmp_path / "mine" / "recipe" / "own.yaml").write_text(text)
+    given = [f"style={pictures}/style.png", f"images={folder}", "out=o", "--config-dir=mine"]
+    given += ["recipe=own", *SMALL]
+    for swept, status in ((["seed=0,1", "style_weight=5,-1"], 2), (["seed=0,1"], 0)):
+        monkeypatch.setattr(sys, "argv", ["nstyle-train", "-m", *given, *swept])
+        if status:
+            with pytest.raises(SystemExit):
+                train.main()
+            err = capsys.readouterr().err
+            assert "style_weight: -1" in err
+            assert not (tmp_path / "o").exists()
+        else:
+            train.main()
+    models_ = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("o/*/*.safetensors"))
+    assert models_ == ["o/seed=0/model.safetensors", "o/seed=1/model.safetensors"]
+    out = capsys.readouterr().out.splitlines()
+    assert out == models_
+
+
 def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_path):
     arguments = [f"style={pictures}/style.png", f"images={folder}", *replaced(SMALL, "steps=400")]
     checkpoints = tmp_path / "killed" / "checkpoints"

@@ -80,10 +80,7 @@ def _composed(name: str, overrides: list[str]) -> DictConfig:
 def _own_path() -> list[str]:
     """Returns the override that has Hydra search the user's own folder, if there is one."""
     folder = own_folder()
-    if folder is None:
-        return []
-    where = f"file://{folder.absolute()}"
-    return [f"hydra.searchpath=[{quote(where)}]"]
+    return [] if folder is None else [f"hydra.searchpath=[{quote(f'file://{folder}')}]"]
 
 
 def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:

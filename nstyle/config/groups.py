@@ -53,9 +53,9 @@ def use_folder(folder: Path | None) -> None:
 
     Its YAML files add to the groups, and its modules are found by their `_target_`.
     """
-    _Own.folder = folder
-    if folder is not None and str(folder.absolute()) not in sys.path:
-        sys.path.insert(0, str(folder.absolute()))
+    _Own.folder = None if folder is None else folder.absolute()
+    if _Own.folder is not None and str(_Own.folder) not in sys.path:
+        sys.path.insert(0, str(_Own.folder))
 
 
 def own_folder() -> Path | None:

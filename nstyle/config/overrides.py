@@ -1,5 +1,6 @@
 """Settings as a user types them: the grammar of Hydra, with names of files of any characters."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterable
@@ -202,6 +203,28 @@ def values_of(override: Override) -> list[str]:
     if not values:
         raise NstyleError(f"{override.key_or_group}: there is no value in {override.input_line}")
     return values
+
+
+def combinations(settings: Iterable[str]) -> list[tuple[dict[str, str], list[str]]]:
+    """Returns for each combination of values those that differ between them, and all settings.
+
+    Args:
+      settings: in Hydra's grammar, with lists of values, `range()` and the like.
+
+    Raises:
+      NstyleError: see `values_of`.
+    """
+    choices = {
+        override.get_key_element(): values_of(override)
+        for override in OverridesParser.create().parse_overrides(list(settings))
+    }
+    swept = [key for key, values in choices.items() if len(values) > 1]
+    found = []
+    for values in itertools.product(*choices.values()):
+        own = dict(zip(choices, values, strict=True))
+        differs = {key: own[key] for key in swept}
+        found.append((differs, [f"{key}={value}" for key, value in own.items()]))
+    return found
 
 
 def _parsed(argument: str) -> Override | None:

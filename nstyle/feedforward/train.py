@@ -13,7 +13,9 @@ import functools
 import hashlib
 import json
 import math
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,17 @@ import numpy as np
 from omegaconf import DictConfig
 
 from nstyle import __version__, images
-from nstyle.config import LOSS_KEYS, NAME_KEYS, compose_training, deciding, files, to_yaml
+from nstyle.config import (
+    LOSS_KEYS,
+    NAME_KEYS,
+    combinations,
+    compose_training,
+    deciding,
+    files,
+    read,
+    to_yaml,
+    use_folder,
+)
 from nstyle.errors import NstyleError
 from nstyle.feedforward import data, models
 from nstyle.feedforward.checkpoints import Checkpoints, Lowest, tell
@@ -45,7 +57,7 @@ from nstyle.files import Json, remove_half_written, user_path
 from nstyle.networks import Params
 from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
 from nstyle.objective.problems import check_size, content_target, reference, style_target
-from nstyle.process.command import run_command
+from nstyle.process.command import LineParser, run_command
 from nstyle.process.interrupts import check, handled, uninterrupted
 from nstyle.process.progress import RunProgress
 from nstyle.runs import store, stored
@@ -71,6 +83,8 @@ nstyle-train: a network that paints in one pass, trained on the losses of nstyle
   losses     those of nstyle: recipe, style_weight, style_layers, style_loss, precision, ...
 
 All settings and their values:   nstyle-train --cfg
+Several trainings:               nstyle-train -m seed=0,1 style_weight=5,10 ... out=FOLDER
+Recipes of your own, in YAML:    nstyle-train --config-dir FOLDER recipe=NAME ...
 """
 
 #: Settings that say where results go and how often, not what they are.
@@ -128,12 +142,51 @@ def _main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    composed = compose_training([argument for argument in arguments if argument != "--cfg"])
-    if "--cfg" in arguments:
-        training, losses = composed
+    parser = LineParser("nstyle-train", add_help=False, allow_abbrev=False)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("-m", "--multirun", action="store_true")
+    mode.add_argument("--cfg", action="store_true")
+    parser.add_argument("-cd", "--config-dir", type=Path)
+    options, settings = parser.parse_known_args(arguments)
+    own = options.config_dir
+    use_folder(None if own is None else user_path("--config-dir", own))
+    if options.multirun:
+        _train_each(settings)
+        return
+    training, losses = compose_training(settings)
+    if options.cfg:
         print(to_yaml(training) + to_yaml(_loss_settings(losses)), end="")
         return
-    print(train(*composed))
+    print(train(training, losses))
+
+
+def _train_each(arguments: list[str]) -> None:
+    """Trains a network for every combination of values, each in a folder of its own in `out`.
+
+    All are checked before the first one starts; the same command goes on after an interrupt.
+    """
+    jobs = [(_folder(swept), job) for swept, job in combinations(read(arguments))]
+    names = [name for name, _ in jobs]
+    if len(set(names)) < len(names):
+        raise NstyleError("style: two of the values have one name, so that folders would be shared")
+    composed = []
+    for name, job in jobs:
+        training, losses = compose_training(job)
+        if training.out is None:
+            raise NstyleError("out: no folder given; add out=FOLDER")
+        training.out = str(Path(training.out) / name)
+        plan(training, losses)
+        composed.append((training, losses))
+    for number, (training, losses) in enumerate(composed, 1):
+        print(f"training {number} of {len(composed)}: {training.out}", file=sys.stderr)
+        print(train(training, losses))
+
+
+def _folder(swept: Mapping[str, str]) -> str:
+    """Returns the name of a folder for the values that differ: `seed=0,style_weight=5.0`."""
+    return ",".join(
+        f"{key}={Path(value).stem if key == 'style' else value}" for key, value in swept.items()
+    )
 
 
 def train(training: DictConfig, losses: DictConfig) -> Path:
