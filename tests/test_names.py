@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -345,15 +346,20 @@ def test_a_search_for_two_objectives(nstyle_here, named, tmp_path):
     assert out.splitlines()[-1].endswith(f"  the front of {count}; all trials: nstyle report runs")
 
 
-def test_flags_of_hydra_go_through(nstyle_here, given):
-    status, out, _ = nstyle_here("--hydra-help")
-    assert (status, "Hydra" in out) == (0, True)
-    status, out, _ = nstyle_here("-sc", "install=bash")
-    assert (status, "complete -o nospace" in out) == (0, True)
-    small = [*given, "size=32", "steps=1", "pyramid.levels=1", "scores=false"]
-    assert nstyle_here("--run", *small, "hydra.verbose=true")[0] == 0
-    status, out, _ = nstyle_here("--info", "defaults", *small)
-    assert (status, "recipe/default" in out) == (0, True)
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--hydra-help"], "Hydra"),
+        (["-sc", "install=bash"], "complete -o nospace"),
+        (["--run", "hydra.verbose=true", *SMALL], "result.png"),
+        (["--info", "defaults", *SMALL], "recipe/default"),
+    ],
+)
+def test_flags_of_hydra_go_through(flags, told, given, tmp_path):
+    """In a process of their own: Hydra sets up the logging of all of it."""
+    process = command(*flags, *(given if SMALL[0] in flags else []), folder=tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, told in out) == (0, True), err
 
 
 @pytest.mark.parametrize(
