@@ -23,7 +23,7 @@ from nstyle.arrays import Image
 from nstyle.config import from_yaml, use_folder
 from nstyle.errors import NstyleError
 from nstyle.files import user_path, write_atomic
-from nstyle.images.colour import grey
+from nstyle.images.colour import grey, with_chrominance
 from nstyle.objective.attribution import Part, parts
 from nstyle.objective.sensitivity import STEPS, sensitivity
 from nstyle.process.command import LineParser, run_command
@@ -108,7 +108,10 @@ def _sensitivity(config: DictConfig, planned: Plan, job: Job, image: np.ndarray)
     white = job.structure.value_range
 
     def measure(picture: Image) -> dict[str, float]:
-        found = scores_of(config, planned, np.clip(np.asarray(picture) / white, 0, 1))
+        shown = np.asarray(picture) / np.float32(white)
+        if job.photograph is not None:
+            shown = with_chrominance(shown, job.photograph)
+        found = scores_of(config, planned, np.clip(shown, 0, 1))
         return {name: value for name, value in found.items() if value is not None}
 
     problem, start = job.stages[-1].problem, jnp.asarray(white * image)
