@@ -122,6 +122,7 @@ def test_what_a_compilation_leaves_is_given_back(monkeypatch):
     monkeypatch.setattr(resources.huge_pages, "give_back", lambda: given_back.append(1))
     number = jax.numpy.float32(3.0)
     doubled = jax.jit(lambda x: 2.0 * x)
+    monkeypatch.setattr(resources, "_LONG_COMPILATION", 0.0)
     doubled(number)
     assert given_back
     given_back.clear()

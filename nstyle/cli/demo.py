@@ -8,12 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import skimage.data
-
 from nstyle import images
 from nstyle.errors import NstyleError
 from nstyle.files import user_path
-from nstyle.images.pairs import paintings
+from nstyle.images.pairs import standard
 from nstyle.process.command import LineParser, run_command
 
 
@@ -30,10 +28,11 @@ def _main(arguments: list[str]) -> None:
     folder = user_path("folder", options.folder)
     names = ("photograph.png", "stylised.png", "sheet.png")
     photograph, result, sheet = (folder / name for name in names)
-    painting = paintings()["mosaic"]
-    images.save(photograph, skimage.data.coffee() / 255)
+    coffee = (pair for pair in standard() if Path(pair.content).stem == "coffee")
+    pair = next(pair for pair in coffee if Path(pair.style).stem == "mosaic")
+    images.save(photograph, images.load(pair.content))
 
-    given = [f"content={photograph}", f"style={painting}", f"out={result}"]
+    given = [f"content={photograph}", f"style={pair.style}", f"out={result}"]
     settings = [*given, f"runs_dir={folder / 'runs'}", *(options.settings or ["size=400"])]
     print("nstyle", *settings, flush=True)
     ended = subprocess.run([sys.executable, "-m", "nstyle", *settings], check=False).returncode
@@ -42,6 +41,6 @@ def _main(arguments: list[str]) -> None:
     if ended:
         raise NstyleError("the run above failed")
 
-    cells = [[images.load(path) for path in (photograph, painting, result)]]
+    cells = [[images.load(path) for path in (photograph, pair.style, result)]]
     images.save(sheet, images.contact_sheet(cells, ["content", "style", "result"], cell=400))
     print(f"picture:  {result.resolve()}\nsheet:    {sheet.resolve()}")

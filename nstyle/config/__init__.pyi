@@ -18,6 +18,7 @@ from .groups import config_dir as config_dir
 from .groups import group_options as group_options
 from .groups import use_folder as use_folder
 from .overrides import check_overrides as check_overrides
+from .overrides import choices_of as choices_of
 from .overrides import combinations as combinations
 from .overrides import quote as quote
 from .overrides import read as read

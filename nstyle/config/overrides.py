@@ -205,6 +205,18 @@ def values_of(override: Override) -> list[str]:
     return values
 
 
+def choices_of(settings: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the values of each setting, in Hydra's grammar.
+
+    Raises:
+      NstyleError: see `values_of`.
+    """
+    return {
+        override.get_key_element(): values_of(override)
+        for override in OverridesParser.create().parse_overrides(list(settings))
+    }
+
+
 def combinations(settings: Iterable[str]) -> list[tuple[dict[str, str], list[str]]]:
     """Returns for each combination of values those that differ between them, and all settings.
 
@@ -214,10 +226,7 @@ def combinations(settings: Iterable[str]) -> list[tuple[dict[str, str], list[str
     Raises:
       NstyleError: see `values_of`.
     """
-    choices = {
-        override.get_key_element(): values_of(override)
-        for override in OverridesParser.create().parse_overrides(list(settings))
-    }
+    choices = choices_of(settings)
     swept = [key for key, values in choices.items() if len(values) > 1]
     found = []
     for values in itertools.product(*choices.values()):

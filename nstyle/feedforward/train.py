@@ -169,17 +169,15 @@ def _train_each(arguments: list[str]) -> None:
     names = [name for name, _ in jobs]
     if len(set(names)) < len(names):
         raise NstyleError("style: two of the values have one name, so that folders would be shared")
-    composed = []
+    checked = []
     for name, job in jobs:
         training, losses = compose_training(job)
-        if training.out is None:
-            raise NstyleError("out: no folder given; add out=FOLDER")
-        training.out = str(Path(training.out) / name)
-        plan(training, losses)
-        composed.append((training, losses))
-    for number, (training, losses) in enumerate(composed, 1):
-        print(f"training {number} of {len(composed)}: {training.out}", file=sys.stderr)
-        print(train(training, losses))
+        if training.out is not None:
+            training.out = str(Path(training.out) / name)
+        checked.append((training, *_checked(training, losses)))
+    for number, (training, planned, places) in enumerate(checked, 1):
+        print(f"training {number} of {len(checked)}: {training.out}", file=sys.stderr)
+        print(_made_once(training, planned, places))
 
 
 def _folder(swept: Mapping[str, str]) -> str:
@@ -203,13 +201,22 @@ def train(training: DictConfig, losses: DictConfig) -> Path:
       NstyleError: one line that names what is wrong.
       KeyboardInterrupt: interrupted; a checkpoint is written.
     """
+    return _made_once(training, *_checked(training, losses))
+
+
+def _checked(training: DictConfig, losses: DictConfig) -> tuple[Plan, Spread]:
+    """Returns the plan of a training, and the devices that it is spread over."""
     if training.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
     _check_outside(training)
     limit_threads(training.threads)
     keep_compiled()
     places = spread(jax.local_devices(), training.batch_size)
-    planned = plan(training, losses)
+    return plan(training, losses), places
+
+
+def _made_once(training: DictConfig, planned: Plan, places: Spread) -> Path:
+    """Trains a network unless it is there, and returns the model's file."""
     out = user_path("out", training.out)
     model = out / models.FILE
     with store.held(out / ".lock", f"nstyle-train: another process works on {out}; waiting for it"):

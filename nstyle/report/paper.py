@@ -52,7 +52,9 @@ def curves(traces: Sequence[tuple[str, pd.DataFrame]], term: str) -> "Figure":
     """Returns a term of traces by step, a colour for each label; see `Runs.curves`."""
     figure = _figure(4.2, 2.8)
     axis = figure.subplots()
-    colours = {label: f"C{n % 10}" for n, label in enumerate(dict.fromkeys(dict(traces)))}
+    colours = {
+        label: f"C{n % 10}" for n, label in enumerate(dict.fromkeys(label for label, _ in traces))
+    }
     told: set[str] = set()
     for label, trace in traces:
         check_choice("term", term, [*trace])

@@ -20,6 +20,9 @@ from nstyle.solvers import STEP_PROGRAM
 _LARGE_PIXELS = 1024 * 768
 
 
+#: Seconds from which a program was compiled, not loaded from the cache, and left memory behind.
+_LONG_COMPILATION = 0.05
+
 #: Operations of the network in the time of one in a large matrix product.
 _NETWORK_SHARE = 0.7
 
@@ -105,7 +108,8 @@ def keep_compiled() -> None:
 class Compilations:
     """How often this process compiled the step, or loaded it from the cache on disk.
 
-    What the compiler leaves of its memory is given back each time.
+    What the compiler leaves of its memory is given back. To look for it takes 8 ms, so not after the
+    many small programs, which are loaded at every start.
     """
 
     count = 0
@@ -117,7 +121,8 @@ class Compilations:
         def heard(event: str, duration_secs: float, **what: str | int) -> None:
             if event == "/jax/core/compile/backend_compile_duration":
                 cls.count += what.get("fun_name") == STEP_PROGRAM
-                huge_pages.give_back()
+                if duration_secs > _LONG_COMPILATION:
+                    huge_pages.give_back()
 
         jax.monitoring.register_event_duration_secs_listener(heard)
 

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import jax
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -23,13 +22,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from nstyle.config import (
     PAIR_KEYS,
     check_overrides,
+    choices_of,
     one_line_errors,
     quote,
     read,
     scores,
     shell,
     told,
-    values_of,
 )
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json
@@ -107,10 +106,7 @@ class StoreSweeper(Sweeper):
             settings["threads"] = "1"  # workers share the cores
         given = read(f"{key}={value}" for key, value in settings.items())
         check_overrides(given)
-        choices = {
-            override.get_key_element(): values_of(override)
-            for override in OverridesParser.create().parse_overrides(given)
-        }
+        choices = choices_of(given)
         swept = {key for key, values in choices.items() if len(values) > 1}
         for key in sorted({"threads", "batch", *PAIR_KEYS} & swept):
             raise NstyleError(f"{key}: one value for all runs of a sweep, not several")
