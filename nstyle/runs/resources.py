@@ -108,8 +108,8 @@ def keep_compiled() -> None:
 class Compilations:
     """How often this process compiled the step, or loaded it from the cache on disk.
 
-    What the compiler leaves of its memory is given back. To look for it takes 8 ms, so not after the
-    many small programs, which are loaded at every start.
+    What the compiler leaves of its memory is given back. To look for it takes 8 ms, so not after
+    the many small programs, which are loaded at every start.
     """
 
     count = 0
