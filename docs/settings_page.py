@@ -11,6 +11,7 @@ import yaml
 from nstyle.config import KINDS, config_dir
 from nstyle.records import Record
 from nstyle.scores import SCORES
+from nstyle.trackers import Tracker
 
 HEAD = """# Every setting
 
@@ -22,7 +23,7 @@ the values of a run.
 
 def page() -> str:
     """Returns the page in Markdown."""
-    return HEAD + _main() + "".join(map(_group, KINDS)) + _scores()
+    return HEAD + _main() + "".join(map(_group, (*KINDS, Tracker))) + _scores()
 
 
 def _main() -> str:
@@ -90,7 +91,7 @@ def _option(group: str, option: Field[Any]) -> str:
     if allowed:
         which = " or ".join(map(str, allowed))
     elif low is None:
-        which = "a list of names"
+        which = "a list of names" if option.metadata.get("records") else "a name"
     else:
         which = f"from {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
     traced = ", traced" if option.metadata.get("traced") else ""

@@ -20,8 +20,8 @@ SOURCES = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
 #: What rooms that count take from rooms that do not, none of it for the numbers of a run.
 ASKED = {
     "__init__.py": {"report"},  # by name, when it is asked for
-    "config": {"images/pairs", "scores"},
-    "runs": {"process", "runs/tensorboard", "scores"},
+    "config": {"images/pairs", "scores", "trackers"},
+    "runs": {"process", "runs/tracking", "scores", "trackers"},
 }
 
 

@@ -43,7 +43,8 @@ def test_every_command_is_read(name, arguments):
         given = [own for own in arguments if not own.startswith(("style=", "images=", "out="))]
         compose_training([own for own in given if "=" in own])
         return
-    if arguments and arguments[0] in ("weights", "train", "apply", "report", "serve", "inspect"):
+    others = ("weights", "train", "apply", "report", "serve", "inspect", "export")
+    if arguments and arguments[0] in others:
         return
     settings = [own for own in arguments if "=" in own and not own.startswith("--")]
     own_names = ("style_loss=gram,angle", "recipe=mine", "style_layers=[...]")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import command, replaced, values_in
+from conftest import command, replaced
 from hydra.core.plugins import Plugins
 
 from nstyle.config import config_dir
@@ -184,18 +184,6 @@ def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched
     nstyle_here("-m", "experiment=pooling", "style_weight=7", *given, *SMALL)
     assert len(launched) == 6
     assert all("style_weight=7" in job for job in launched)
-
-
-def test_events_for_tensorboard(nstyle_here, given, tmp_path):
-    assert nstyle_here(*given, *SMALL, "tensorboard=true")[0] == 0
-    (events,) = tmp_path.glob("runs/*/tensorboard/*")
-    values = values_in(events)
-    losses = {step: value.simple_value for step, value in values if value.tag == "loss"}
-    (result,) = tmp_path.glob("runs/*/result.json")
-    best = json.loads(result.read_text())["best"]
-    assert losses[best["step"]] == pytest.approx(best["loss"])
-    shown = [value.image for _, value in values if value.tag == "best_picture"]
-    assert {(image.height, image.width) for image in shown} == {(24, 32)}
 
 
 @pytest.mark.slow

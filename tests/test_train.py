@@ -246,7 +246,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     style = f"style=[{pictures}/style.png,{pictures}/content.png]"
     arguments = [style, *SMALL, "sample_every=5"]
     begun, interrupted = tmp_path / "begun", tmp_path / "interrupted"
-    own = [f"images={folder}", f"out={begun}", "tensorboard=true"]
+    own = [f"images={folder}", f"out={begun}", "tracker=tensorboard"]
     file = train.train(*compose_training([*arguments, *own]))
     names = {path.name for path in begun.iterdir() if path.name != ".lock"}
     written = {"settings.json", "trace.csv", "samples", "checkpoints", "card.json", models.FILE}

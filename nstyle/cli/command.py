@@ -29,6 +29,7 @@ Settings are written name=value, in any order:
   pictures   content=FILE style=FILE out=FILE     out is optional: each run has a folder under runs/
              size=512 | size=640x480              of the result; style_size= of the style picture
              save_every=50                        also save a picture every 50 steps
+             tracker={trackers}
   look       style_weight=10 content_weight=1     1: nearly the photograph, 100: the painting
              tv_weight=20                         more smooths
              pooling=avg | max | l2
@@ -57,6 +58,7 @@ Several of them at a time:          nstyle -m batch=4 ...    or batch=auto
 Runs that compare something:        nstyle -m experiment={experiments} ...
 The page of such a sweep:           nstyle report runs/sweeps/NAME
 What each term of a run does:       nstyle inspect runs/NAME
+Finished runs into a tracker:       nstyle export runs/NAME tracker=wandb
 Weights:                            nstyle weights --help
 Networks that paint in one pass:    nstyle train, nstyle apply
 A page to try it in a browser:      nstyle serve
@@ -69,6 +71,7 @@ _COMMANDS = {
     "apply": "nstyle.feedforward.apply",
     "report": "nstyle.report",
     "inspect": "nstyle.report.inspection",
+    "export": "nstyle.report.export",
     "serve": "nstyle.web.serve",
     "demo": "nstyle.cli.demo",
 }
@@ -99,6 +102,7 @@ def _main(arguments: list[str]) -> None:
             "style_loss": "style_losses",
             "content_loss": "content_losses",
             "smoothing": "smoothings",
+            "tracker": "trackers",
         }
         names = {many: " | ".join(group_options(group)) for group, many in groups.items()}
         print(HELP.format(**names), end="")

@@ -8,6 +8,7 @@ from .composing import compose as compose
 from .composing import compose_training as compose_training
 from .composing import deciding as deciding
 from .composing import files as files
+from .composing import flat as flat
 from .composing import from_yaml as from_yaml
 from .composing import identifying as identifying
 from .composing import parse_settings as parse_settings

@@ -20,6 +20,7 @@ from nstyle.networks import Pooling
 from nstyle.networks.weights import RANDOM
 from nstyle.records import Record, check_number
 from nstyle.scores import SCORES
+from nstyle.trackers import Tracker
 
 #: Settings of recipes that some records of a group have an option for: the record's group, its
 #: option, and the value with which records that have none are content.
@@ -102,6 +103,7 @@ def check(config: DictConfig) -> None:
     check_choice("size_side", values["size_side"], SIDES)
     _check_style_picture(values)
     records = {kind.group: record(config, kind) for kind in KINDS}
+    record(config, Tracker)
     _check_shared(values, records)
     _check_pooling(values, cast(Pooling, records[Pooling.group]))
 

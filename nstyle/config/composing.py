@@ -12,7 +12,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from nstyle.config.checks import check, check_files, check_switch, check_threads
+from nstyle.config.checks import check, check_files, check_threads
 from nstyle.config.chosen import KINDS, Given, record
 from nstyle.config.errors import one_line_errors
 from nstyle.config.groups import VERSION_BASE, config_dir, own_folder
@@ -21,6 +21,7 @@ from nstyle.config.schema import INITS, LOSS_KEYS, NAME_KEYS, OUTPUT_KEYS, Train
 from nstyle.errors import NstyleError, check_choice, nearest
 from nstyle.files import Json, path_exists
 from nstyle.records import Record, check_number
+from nstyle.trackers import Tracker
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
     of_training, of_losses = [], []
     for override in read(arguments):
         key = override.partition("=")[0]
-        if key in own:
+        if key.split(".")[0] in own:
             of_training.append(override)
         elif key.split(".")[0] in LOSS_KEYS:
             of_losses.append(override)
@@ -126,7 +127,7 @@ def compose_training(arguments: list[str]) -> tuple[DictConfig, DictConfig]:
         values = cast(Json, OmegaConf.to_container(training, throw_on_missing=True))
     for key, (low, high) in ranges.items():
         check_number(key, values[key], low, high)
-    check_switch("tensorboard", values["tensorboard"])
+    record(training, Tracker)
     check_threads(values["threads"])
     check_files("style", values["style"])
     recipe = "johnson2016" if training.upscale is None else "super-resolution"
@@ -218,6 +219,23 @@ def identifying(config: DictConfig) -> Json:
     values = {key: value for key, value in deciding(config).items() if key not in NAME_KEYS}
     start = config.init if config.init in INITS else "file"
     return values | {"init": start, "threads": config.threads}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Json:
+    """Returns settings without groups: `{"pyramid": {"least": 64}}` as `{"pyramid.least": 64}`.
+
+    The record of a group is by its name, `pooling`, beside its options, `pooling.scale`.
+    """
+    found: Json = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            options = {name: own for name, own in value.items() if name != "name"}
+            found |= {f"{prefix}{key}": value["name"]} if "name" in value else {}
+            found |= flat(options, f"{prefix}{key}.")
+        else:
+            several = isinstance(value, list) and any(isinstance(own, Mapping) for own in value)
+            found[f"{prefix}{key}"] = [own["name"] for own in value] if several else value
+    return found
 
 
 class _Dumper(yaml.SafeDumper):

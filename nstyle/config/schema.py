@@ -58,7 +58,7 @@ class Config:
     vgg_score: bool = MISSING
     score: Json = field(default_factory=dict)
     objectives: list[str] = field(default_factory=list)
-    tensorboard: bool = MISSING
+    tracker: Any = MISSING
     threads: int | None = MISSING
     batch: Any = MISSING
     frozen: list[str] = field(default_factory=list)
@@ -132,7 +132,7 @@ class TrainConfig:
     seed: int = MISSING
     checkpoint_every: float = MISSING
     sample_every: int = MISSING
-    tensorboard: bool = MISSING
+    tracker: Any = MISSING
     threads: int | None = MISSING
 
 
@@ -215,7 +215,7 @@ OUTPUT_KEYS = (
     "vgg_score",
     "score",
     "objectives",
-    "tensorboard",
+    "tracker",
     "threads",
     "batch",
     "frozen",

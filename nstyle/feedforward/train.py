@@ -32,7 +32,9 @@ from nstyle.config import (
     compose_training,
     deciding,
     files,
+    flat,
     read,
+    record,
     to_yaml,
     use_folder,
 )
@@ -64,8 +66,9 @@ from nstyle.runs import store, stored
 from nstyle.runs.inputs import Picture, network_of, style_size
 from nstyle.runs.planning import loss_weights, structure_of
 from nstyle.runs.resources import keep_compiled, limit_threads
-from nstyle.runs.tensorboard import Board
+from nstyle.runs.tracking import Tracking
 from nstyle.scores import fidelity
+from nstyle.trackers import Followed, Tracker
 
 HELP = """\
 nstyle-train: a network that paints in one pass, trained on the losses of nstyle
@@ -88,7 +91,7 @@ Recipes of your own, in YAML:    nstyle-train --config-dir FOLDER recipe=NAME ..
 """
 
 #: Settings that say where results go and how often, not what they are.
-_OUTPUT_KEYS = ("out", "checkpoint_every", "sample_every", "tensorboard")
+_OUTPUT_KEYS = ("out", "checkpoint_every", "sample_every", "tracker")
 
 #: Steps between the rows of the trace; each of the first ones has a row.
 _ROW_EVERY = 10
@@ -131,6 +134,11 @@ class Plan(NamedTuple):
             for group, own in self.settings.items()
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def followed(self, out: Path, first: int) -> Followed:
+        """Returns what a tracker is told of the training in a folder, before a step."""
+        settings = flat({"training": self.settings["training"], **self.losses})
+        return Followed(out.name, self.identity[:12], out, settings, first)
 
 
 def main() -> None:
@@ -389,8 +397,9 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
         with (
             store.Trace(out / "trace.csv", rows) as trace,
             RunProgress(recipe.steps, (first,)) as progress,
-            Board(out, recipe.steps, first + 1, training.tensorboard) as board,
+            Tracking(record(training, Tracker)) as tracking,
         ):
+            tracking.begin(planned.followed(out, first + 1), recipe.steps)
             try:
                 for number in range(first + 1, recipe.steps + 1):
                     check()
@@ -406,7 +415,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
                             break
                         trace.append(row)
                         progress.update(row)
-                        board.update(row, functools.partial(_sample, planned, following))
+                        tracking.add(row, functools.partial(_sample, planned, following))
                     if _sampled(number, training.sample_every):
                         images.save(
                             out / "samples" / f"step_{number:06}.png", _sample(planned, following)

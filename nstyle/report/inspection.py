@@ -32,7 +32,7 @@ from nstyle.runs import store, stored
 from nstyle.runs.finished import scores_of
 from nstyle.runs.job import Job, build
 from nstyle.runs.planning import Plan, plan
-from nstyle.runs.recording import on_the_way
+from nstyle.runs.recording import pictured_steps
 
 #: What it writes.
 TABLE, SHEET, SENSITIVITY = store.INSPECTION
@@ -89,11 +89,13 @@ def inspect(folder: Path, with_sensitivity: bool = False) -> list[Path]:
     if planned.sizes[-1].tile is not None:
         raise NstyleError(f"{folder}: a run by tiles; its terms cannot be told apart")
     job = build(planned)
-    kept = [name for name in on_the_way(config, result["steps"]) if name in result["files"]]
-    pictures = watched([*kept, "result.png"], "evaluating")
-    found = {name: _parts(job, folder / name) for name in pictures}
-    best = result["best"]["step"]
-    table = pd.DataFrame(row for name, own in found.items() for row in _rows(name, best, own))
+    pictures = {name: step for step, name in sorted(pictured_steps(result["files"]).items())} | {
+        "result.png": result["best"]["step"]
+    }
+    found = {name: _parts(job, folder / name) for name in watched([*pictures], "evaluating")}
+    table = pd.DataFrame(
+        row for name, step in pictures.items() for row in _rows(name, step, found[name])
+    )
     write_atomic(folder / TABLE, table.to_csv(index=False).encode())
     images.save(folder / SHEET, _sheet(images.load(folder / "result.png"), found["result.png"]))
     if not with_sensitivity:
@@ -127,9 +129,8 @@ def _parts(job: Job, path: Path) -> dict[str, Part]:
     return parts(job.structure, picture, job.stages[-1].problem)
 
 
-def _rows(name: str, best: int, own: dict[str, Part]) -> Iterator[dict[str, str | int | float]]:
+def _rows(name: str, step: int, own: dict[str, Part]) -> Iterator[dict[str, str | int | float]]:
     """Yields a row for each term of a picture."""
-    step = best if name == "result.png" else int(name.removeprefix("step_").removesuffix(".png"))
     norms = {term: float(np.linalg.norm(part.slope)) for term, part in own.items()}
     losses, lengths = sum(part.loss for part in own.values()), sum(norms.values())
     for term, part in own.items():

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from nstyle import images
+from nstyle.config import flat
 from nstyle.config.overrides import literal
 from nstyle.errors import NstyleError, check_choice
-from nstyle.files import Json
 from nstyle.report import paper
 from nstyle.report.sweeps import read
 from nstyle.report.tables import LOSSES
@@ -164,30 +164,13 @@ def load(folder: str | Path) -> Runs:
     rows = []
     for member in done:
         result = member.result or {}
-        settings = _flat(result["config"])
+        settings = flat(result["config"])
         names = {f"{key}_file": _name(settings.get(key)) for key in ("content", "style")}
         best = {name: result["best"].get(term) for name, (term, _) in LOSSES.items()}
         rest = {"stop": result["stop"], "steps_done": result["steps"]}
         rest |= {"seconds": result.get("seconds"), "command": result.get("command", "")}
         rows.append(settings | names | member.scores | best | rest | {"folder": str(member.folder)})
     return Runs(pd.DataFrame(rows), path)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Json:
-    """Returns settings without groups: `{"pyramid": {"least": 64}}` as `{"pyramid.least": 64}`.
-
-    The record of a group is by its name, `pooling`, beside its options, `pooling.scale`.
-    """
-    found: Json = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            options = {name: own for name, own in value.items() if name != "name"}
-            found |= {f"{prefix}{key}": value["name"]} if "name" in value else {}
-            found |= _flat(options, f"{prefix}{key}.")
-        else:
-            several = isinstance(value, list) and any(isinstance(own, Mapping) for own in value)
-            found[f"{prefix}{key}"] = [own["name"] for own in value] if several else value
-    return found
 
 
 def _name(files: Any) -> str | None:

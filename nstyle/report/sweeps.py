@@ -71,8 +71,8 @@ class Sweep(NamedTuple):
 def read(folder: Path) -> Sweep:
     """Reads which runs a sweep has and how they ended.
 
-    A folder without a `sweep.json` is taken as a folder of runs, whose parameters are the settings
-    that differ among those finished.
+    A folder without a `sweep.json` is taken as a run, or a folder of runs, whose parameters are the
+    settings that differ among those finished.
 
     Raises:
       NstyleError: there is no such folder, it holds no runs, or its `sweep.json` is damaged.
@@ -82,7 +82,8 @@ def read(folder: Path) -> Sweep:
     declared = stored.read_json(folder / "sweep.json", "sweep")
     if declared is not None:
         return _declared(folder, declared)
-    files = [*folder.glob("*/config.yaml"), *folder.glob("*/result.json")]
+    places = ("result.json", "*/result.json", "*/config.yaml")  # of a run itself, or of several
+    files = [path for place in places for path in folder.glob(place)]
     folders = sorted({path.parent for path in files})
     if not folders:
         raise NstyleError(f"sweep: {str(folder)!r} holds neither a sweep.json nor runs")

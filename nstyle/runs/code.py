@@ -30,7 +30,8 @@ ASIDE = frozenset(
         "images/pairs",  # which runs there are
         "runs/sweep",
         "runs/sweepers",
-        "runs/tensorboard",
+        "runs/tracking",
+        "trackers",
     }
 )
 

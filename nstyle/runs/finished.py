@@ -88,15 +88,17 @@ def _scoring_code(config: DictConfig) -> list[str]:
     return [code_version(_SCORING), *code_of(scores(config).values())]
 
 
-def write_scores(run: Prepared, result: Mapping[str, Any]) -> None:
-    """Writes how a result scores."""
+def write_scores(run: Prepared, result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Writes how a result scores, and returns it."""
+    found = scores_of(run.config, run.planned, images.load(run.folder / "result.png"))
     written = {
-        "scores": scores_of(run.config, run.planned, images.load(run.folder / "result.png")),
+        "scores": found,
         "measures": described(scores(run.config)),
         "picture": result["files"]["result.png"],
         "code": _scoring_code(run.config),
     }
     stored.write_json(run.folder / "scores.json", "scores", written)
+    return found
 
 
 def scores_of(config: DictConfig, planned: Plan, image: np.ndarray) -> dict[str, float | None]:

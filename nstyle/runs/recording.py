@@ -11,7 +11,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from nstyle import images
-from nstyle.config import deciding, to_yaml
+from nstyle.config import deciding, flat, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.files import Json
 from nstyle.process.interrupts import uninterrupted
@@ -20,9 +20,10 @@ from nstyle.runs import store, stored
 from nstyle.runs.job import blank_state_of, build, picture_of
 from nstyle.runs.planning import Plan
 from nstyle.runs.resources import Compilations, memory_errors
-from nstyle.runs.tensorboard import Board
 from nstyle.runs.trace import row, weights_and_references
+from nstyle.runs.tracking import Tracking
 from nstyle.solvers import Step
+from nstyle.trackers import Followed
 
 #: Checkpoints take at most this share of a run's time.
 _CHECKPOINT_SHARE = 0.02
@@ -68,6 +69,7 @@ class Recorder:
     Args:
       run: what is to be made.
       batch: with how many runs it is optimised together, itself included.
+      tracking: of it, which the caller closes.
 
     Attributes:
       outcome: its `result.json`, or what was wrong with it; None before.
@@ -76,8 +78,8 @@ class Recorder:
       trace: its rows so far.
     """
 
-    def __init__(self, run: Prepared, batch: int) -> None:
-        self.run, self._batch = run, batch
+    def __init__(self, run: Prepared, batch: int, tracking: Tracking) -> None:
+        self.run, self._batch, self._tracking = run, batch, tracking
         self.outcome: Json | NstyleError | None = None
 
     @contextmanager
@@ -108,10 +110,10 @@ class Recorder:
         self._batch = max(self._batch, kept.batch if kept else 1)
         self._started = time.monotonic()
         self._due = self._started + config.checkpoint_every
+        identity, settings = store.identity(folder), flat(deciding(config))
+        followed = Followed(folder.name, identity, folder, settings, len(rows))
+        self._tracking.begin(followed, self.job.steps)
         self.trace = files.enter_context(store.Trace(folder / "trace.csv", rows))
-        self._board = files.enter_context(
-            Board(folder, self.job.steps, len(rows), config.tensorboard)
-        )
 
     def _kept(self) -> store.Checkpoint | None:
         """Returns where an earlier process left the run, if that can be read."""
@@ -126,7 +128,7 @@ class Recorder:
         """Writes a step down, and its picture where `save_every` asks for it."""
         picture = functools.partial(picture_of, step, self.job)
         self.trace.append(row(step, self.job))
-        self._board.update(self.trace.rows[-1], picture)
+        self._tracking.add(self.trace.rows[-1], picture)
         every = self.run.config.save_every
         if every and step.step and step.step % every == 0:
             name = _step_picture(step.step)
@@ -191,3 +193,9 @@ def on_the_way(config: DictConfig, steps: int) -> list[str]:
 
 def _step_picture(step: int) -> str:
     return f"step_{step:06d}.png"
+
+
+def pictured_steps(names: Iterable[str]) -> dict[int, str]:
+    """Returns those of the names of files that are pictures of a step, by the step."""
+    own = (name for name in names if name.startswith("step_"))
+    return {int(name.removeprefix("step_").removesuffix(".png")): name for name in own}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from nstyle import __version__, images
-from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files
+from nstyle.config import PATH_KEYS, TARGET_KEYS, deciding, files, record
 from nstyle.errors import NstyleError
 from nstyle.files import Json, path_exists
 from nstyle.process import huge_pages
@@ -26,7 +26,9 @@ from nstyle.runs.job import run_together
 from nstyle.runs.planning import plan
 from nstyle.runs.recording import Prepared, Recorder, Task, tell
 from nstyle.runs.resources import Compilations, effort, keep_compiled, limit_threads, memory_errors
+from nstyle.runs.tracking import Tracking, scores_row
 from nstyle.solvers import Step
+from nstyle.trackers import Tracker
 
 
 class Performed(NamedTuple):
@@ -104,7 +106,11 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         there = {i: reusable_result(run) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         tell(note for i in missing for note in effort(wanted[i].planned))
-        made = dict(zip(missing, _make([wanted[i] for i in missing]), strict=True))
+        trackings = {
+            i: held.enter_context(Tracking(record(wanted[i].config, Tracker))) for i in missing
+        }
+        records = [Recorder(wanted[i], len(missing), trackings[i]) for i in missing]
+        made = dict(zip(missing, _make(records), strict=True))
         for i, run in wanted.items():
             result = there[i] or made[i]
             if isinstance(result, NstyleError):
@@ -113,7 +119,9 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
             stop, steps, best = result["stop"], result["steps"], result["best"]
             if stop != "interrupted" and not has_scores(run, result):
                 with memory_errors():
-                    write_scores(run, result)
+                    found = write_scores(run, result)
+                if i in trackings:
+                    trackings[i].add(scores_row(found, steps))
             outcomes[i] = Performed(run.folder, stop, steps, best, there[i] is not None)
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
@@ -135,14 +143,13 @@ def _prepare(task: Task) -> Prepared:
     return Prepared(task, planned, folder_of(config, planned), metadata)
 
 
-def _make(wanted: Sequence[Prepared]) -> list[Json | NstyleError]:
+def _make(records: Sequence[Recorder]) -> list[Json | NstyleError]:
     """Makes runs together, from their checkpoints where there are any.
 
     Returns:
       The `result.json` of each, or what was wrong with it.
     """
     Compilations.take()
-    records = [Recorder(run, len(wanted)) for run in wanted]
     with ExitStack() as files:
         for record in records:
             with record.own_errors():

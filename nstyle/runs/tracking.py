@@ -1,0 +1,86 @@
+"""The numbers and pictures of a run on their way to its tracker."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+
+from nstyle import images
+from nstyle.errors import NstyleError
+from nstyle.trackers import Followed, Log, Tracker
+
+_PICTURES = 10  # of a run, evenly spaced
+
+
+class Tracking:
+    """Logs a run, as a context manager. A tracker that fails ends its log, and never the run.
+
+    Args:
+      tracker: that opens the log.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker, self._log, self._every = tracker, Log(), 1
+
+    def begin(self, run: Followed, steps: int) -> None:
+        """Opens the log.
+
+        Args:
+          run: what is logged.
+          steps: that it makes at most.
+
+        Raises:
+          NstyleError: the tracker cannot be had; nothing is lost yet.
+        """
+        self._every = max(1, steps // _PICTURES)
+        try:
+            self._log = self._tracker.open(run)
+        except NstyleError:
+            raise
+        except Exception as error:
+            raise NstyleError(f"tracker={self._tracker.name}: {_line(error)}") from error
+
+    def add(
+        self, row: Mapping[str, float | int], picture: Callable[[], np.ndarray] | None = None
+    ) -> None:
+        """Logs the numbers of a step, and of one in so many the picture.
+
+        Args:
+          row: a row of the trace, or other numbers and `step`.
+          picture: returns float32 (height, width, 3) in [0, 1].
+        """
+        with self._guarded():
+            numbers = {name: value for name, value in row.items() if name != "step"}
+            step = int(row["step"])
+            shown = None
+            if picture is not None and step % self._every == 0:
+                shown = np.asarray(images.to_pillow(picture()))
+            self._log.add(step, numbers, shown)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._guarded():
+            self._log.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a service and its package may raise
+            self._log = Log()
+            told = f"tracker={self._tracker.name}: {_line(error)}; the run goes on without it"
+            print(f"nstyle: note: {told}", file=sys.stderr)
+
+
+def scores_row(scores: Mapping[str, float | None], step: int) -> dict[str, float | int]:
+    """Returns the scores that there are as a row of the last step."""
+    known = {f"score/{name}": value for name, value in scores.items() if value is not None}
+    return {"step": step, **known}
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

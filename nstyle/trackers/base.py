@@ -1,0 +1,78 @@
+"""What a tracker is: a record that opens a log for each run."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nstyle.errors import NstyleError
+from nstyle.records import Record
+
+
+class Followed(NamedTuple):
+    """A run, or a training, as a tracker knows it.
+
+    Attributes:
+      name: of its folder.
+      identity: letters and digits, the same when the run goes on.
+      folder: where it is made.
+      settings: that decide its result, by name, those of groups as `pooling.exponent`.
+      first: steps that an earlier process made and logged.
+    """
+
+    name: str
+    identity: str
+    folder: Path
+    settings: Mapping[str, Any]
+    first: int = 0
+
+
+class Log:
+    """The log of one run; this one keeps nothing."""
+
+    def add(
+        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
+    ) -> None:
+        """Adds numbers by name, and now and then a picture, uint8 (height, width, 3)."""
+
+    def close(self) -> None:
+        """Writes what is still to be written."""
+
+
+@dataclass(frozen=True)
+class Tracker(Record):
+    """Opens logs: of one tool for experiments, with the defaults and variables of that tool."""
+
+    group = "tracker"
+
+    def open(self, run: Followed) -> Log:
+        """Returns the log of a run; the one it has already where an earlier process began it.
+
+        Raises:
+          NstyleError: the tool's package is missing.
+        """
+        raise NotImplementedError
+
+    def _library(self, package: str) -> Any:
+        """Returns the tool's package, which only those have who use it."""
+        try:
+            return importlib.import_module(package)
+        except ImportError as error:
+            extra = f"; pip install 'nstyle[{self.name}]'" if self.is_built_in else ""
+            raise NstyleError(
+                f"tracker={self.name}: the package {package} is missing{extra}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class NoTracker(Tracker):
+    """No log besides the run's folder."""
+
+    name = "none"
+
+    def open(self, run: Followed) -> Log:
+        """Returns a log that keeps nothing."""
+        return Log()

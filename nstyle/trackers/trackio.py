@@ -1,0 +1,61 @@
+"""Trackio, which keeps runs on this machine and shows them with `trackio show`."""
+
+import contextlib
+import contextvars
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nstyle.trackers.base import Followed, Log, Tracker
+
+
+@dataclass(frozen=True)
+class Trackio(Tracker):
+    """A run of Trackio, in its own database.
+
+    Attributes:
+      project: where it stands there.
+    """
+
+    name = "trackio"
+    project: str = "nstyle"
+
+    def open(self, run: Followed) -> Log:
+        """Returns a log, of the same run there when this one goes on."""
+        trackio = self._library("trackio")
+        with _quiet():
+            # A context of its own for each run: in one, the next would end the one before.
+            opened = contextvars.Context().run(
+                trackio.init,
+                project=self.project,
+                name=run.name,
+                config=dict(run.settings),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+        return _Run(opened, trackio.Image)
+
+
+class _Run(Log):
+    def __init__(self, run: Any, image: Any) -> None:
+        self._run, self._image = run, image
+
+    def add(
+        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
+    ) -> None:
+        shown = {} if picture is None else {"picture": self._image(picture)}
+        self._run.log({**numbers, **shown}, step=step)
+
+    def close(self) -> None:
+        with _quiet():
+            self._run.finish()
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Keeps Trackio's own lines out of what the program prints."""
+    return contextlib.redirect_stdout(io.StringIO())

@@ -1,0 +1,54 @@
+"""Weights & Biases."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nstyle.trackers.base import Followed, Log, Tracker
+
+
+@dataclass(frozen=True)
+class WandB(Tracker):
+    """A run of Weights & Biases; without a login it is kept in `wandb/`, for `wandb sync`.
+
+    Attributes:
+      project: where it stands there.
+    """
+
+    name = "wandb"
+    project: str = "nstyle"
+
+    def open(self, run: Followed) -> Log:
+        """Returns a log, of the same run there when this one goes on."""
+        wandb = self._library("wandb")
+        quiet = wandb.Settings(silent=True, console="off")
+        has_login = wandb.login(prompt=False)
+        return _Run(
+            wandb.init(
+                project=self.project,
+                id=run.identity,
+                name=run.name,
+                config=dict(run.settings),
+                mode=None if has_login else "offline",
+                resume="allow",
+                reinit="create_new",  # runs of a batch are open together
+                settings=quiet,
+            ),
+            wandb.Image,
+        )
+
+
+class _Run(Log):
+    def __init__(self, run: Any, image: Any) -> None:
+        self._run, self._image = run, image
+
+    def add(
+        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
+    ) -> None:
+        shown = {} if picture is None else {"picture": self._image(picture)}
+        self._run.log({**numbers, **shown}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
