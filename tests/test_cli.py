@@ -381,3 +381,23 @@ def test_what_needs_no_network_loads_none(argument):
         check=False,
     )
     assert done.stderr.splitlines()[-1] == "loaded set()", done.stderr
+
+
+def test_sixteen_bits_of_a_result(nstyle_here, given, tmp_path):
+    """They are kept with the run, are those of its own picture, and JPEG has none."""
+    command = [*given, "size=32", "steps=2", "pyramid.levels=1", "scores=false"]
+    assert nstyle_here(*command, "out=plain.png")[0] == 0
+    assert nstyle_here(*command, "out=deep.tiff", "bits=16")[0] == 0
+    status, told, _ = nstyle_here(*command, "out=deep.png", "bits=16")
+    assert status == 0 and "made before" in told
+    (kept,) = tmp_path.glob("runs/*/result.tiff")
+    assert images.header(str(tmp_path / "deep.png")).depth == 16
+    deep = images.load_deep(tmp_path / "deep.tiff")
+    np.testing.assert_array_equal(deep, images.load_deep(kept))
+    np.testing.assert_allclose(deep, images.load("plain.png"), atol=0.51 / 255)
+    assert len(np.unique(deep)) > 256
+    status, _, error = nstyle_here(*command, "out=deep.jpg", "bits=16")
+    assert (status, error) == (
+        2, "nstyle: bits: 16 are too many for deep.jpg (.png and .tiff hold them)\n"
+    )  # fmt: skip
+    assert nstyle_here(*command, "bits=12")[2] == "nstyle: bits: 12 is not allowed (8 or 16)\n"

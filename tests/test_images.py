@@ -2,9 +2,12 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -139,6 +142,38 @@ def test_saved_pictures_come_back_with_their_metadata(tmp_path, rgb, suffix):
     np.testing.assert_allclose(images.load(path), smooth, atol=0.02)
     assert json.loads(images.read_metadata(path)) == {"style_weight": 1e5}
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def samples_of(png):
+    """The 16-bit samples of a PNG whose rows all lack the one above, as the standard has them."""
+    content, place, body = png.read_bytes(), 8, b""
+    while place < len(content):
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        kind, data = content[place + 4 : place + 8], content[place + 8 : place + 8 + length]
+        if kind == b"IHDR":
+            width, height = struct.unpack(">II", data[:8])
+        body += data if kind == b"IDAT" else b""
+        place += 12 + length
+    rows = np.frombuffer(zlib.decompress(body), np.uint8).reshape(height, 6 * width + 1)
+    assert (rows[:, 0] == 2).all()
+    whole = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8)
+    return whole.view(">u2").reshape(height, width, 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_sixteen_bits_are_written_as_they_are(tmp_path_factory, height, width, seed):
+    folder = tmp_path_factory.mktemp("deep")
+    picture = np.random.default_rng(seed).random((height, width, 3)).astype(np.float32)
+    expected = np.round(65535 * picture.astype(np.float64)).astype(int)
+    for suffix in ("png", "tiff"):
+        images.save(folder / f"x.{suffix}", picture, "told", bits=16)
+        assert images.read_metadata(folder / f"x.{suffix}") == "told"
+        eight = np.asarray(Image.open(folder / f"x.{suffix}").convert("RGB")).astype(int)
+        np.testing.assert_allclose(eight, expected / 257, atol=1)
+    for found in (samples_of(folder / "x.png"), tifffile.imread(folder / "x.tiff")):
+        np.testing.assert_allclose(found.astype(int), expected, atol=1)  # of float32's rounding
+    np.testing.assert_allclose(images.load_deep(folder / "x.tiff"), picture, atol=0.51 / 65535)
 
 
 def test_values_outside_the_range_are_clipped_and_nan_never_saved(tmp_path):

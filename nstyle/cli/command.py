@@ -29,6 +29,7 @@ Settings are written name=value, in any order:
   pictures   content=FILE style=FILE out=FILE     out is optional: each run has a folder under runs/
              size=512 | size=640x480              of the result; style_size= of the style picture
              save_every=50                        also save a picture every 50 steps
+             bits=16                              a channel of out=x.png or x.tiff
              tracker={trackers}
   look       style_weight=10 content_weight=1     1: nearly the photograph, 100: the painting
              tv_weight=20                         more smooths

@@ -1,5 +1,6 @@
 from .checks import LARGEST_WEIGHT as LARGEST_WEIGHT
 from .checks import check as check
+from .checks import check_bits as check_bits
 from .checks import parse_memory as parse_memory
 from .chosen import KINDS as KINDS
 from .chosen import record as record

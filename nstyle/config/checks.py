@@ -64,6 +64,12 @@ def check_switch(key: str, value: Any) -> None:
         raise NstyleError(f"{key}: {value!r} is neither true nor false")
 
 
+def check_bits(value: int) -> None:
+    """Refuses depths of a channel that no file is written with."""
+    if value not in (8, 16):
+        raise NstyleError(f"bits: {value} is not allowed (8 or 16)")
+
+
 def check(config: DictConfig) -> None:
     """Checks every number for its range, and what belongs together.
 
@@ -84,6 +90,7 @@ def check(config: DictConfig) -> None:
     check_threads(values["threads"])
     _check_batch(values["batch"])
     _check_pictures(values)
+    check_bits(values["bits"])
     if values["memory"] is not None:
         parse_memory(values["memory"])
     if values["tile"] is not None:

@@ -50,6 +50,7 @@ class Config:
     mask_softness: float = MISSING
     content_weight_map: str | None = MISSING
     out: str | None = MISSING
+    bits: int = MISSING
     runs_dir: str = MISSING
     save_every: int = MISSING
     checkpoint_every: float = MISSING
@@ -207,6 +208,7 @@ LIST_KEYS = [key for key, kind in Config.__annotations__.items() if str(kind).st
 #: Keys that say where results go and what else is done with them, not what they are.
 OUTPUT_KEYS = (
     "out",
+    "bits",
     "runs_dir",
     "save_every",
     "checkpoint_every",

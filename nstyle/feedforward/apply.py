@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from nstyle import __version__, images
-from nstyle.config import parse_settings
+from nstyle.config import check_bits, parse_settings
 from nstyle.errors import NstyleError, check_choice
 from nstyle.feedforward import models
 from nstyle.feedforward.models import Model
@@ -44,6 +44,7 @@ nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
   steady=0   for the frames of a video: how much of the frame before stays, from 0 to 1, where the
              photograph changes little
   format=png png, jpg or tiff
+  bits=8     a channel; 16 of png and tiff
   export=FILE.stablehlo   write the network as a program instead, read by jax.export.deserialize
 """
 
@@ -75,6 +76,7 @@ class ApplyConfig:
     batch: int = 1
     steady: float = 0.0
     format: str = "png"
+    bits: int = 8
     export: str | None = None
 
 
@@ -159,8 +161,10 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     if config.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
     check_choice("format", config.format, FORMATS)
+    check_bits(config.bits)
     suffix = f".{config.format}"
     out = user_path("out", config.out)
+    images.check_format(out / f"any{suffix}", config.bits)
     if out.is_file() or out.suffix.lower() in SUFFIXES:
         raise NstyleError(f"out: {out} is no folder, which out has to be")
     named = [user_path("pictures", path) for path in paths]
@@ -191,7 +195,7 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
             if config.steady and before is not None and before[0].shape == photograph.shape:
                 painted = steadied(painted, photograph, *before, config.steady)
             before = (photograph, painted) if config.steady else None
-            images.save(target, painted, metadata)
+            images.save(target, painted, metadata, bits=config.bits)
             print(target, flush=True)
             written.append(target)
     if failures or not written:

@@ -10,6 +10,7 @@ from nstyle.images.reading import Header as Header
 from nstyle.images.reading import decode as decode
 from nstyle.images.reading import header as header
 from nstyle.images.reading import load as load
+from nstyle.images.reading import load_deep as load_deep
 from nstyle.images.reading import of_pillow as of_pillow
 from nstyle.images.reading import read_metadata as read_metadata
 from nstyle.images.reading import received as received

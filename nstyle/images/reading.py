@@ -159,6 +159,13 @@ def decode(
     return to_float(rgb if size is None else _resized(rgb, size, side, name))
 
 
+def load_deep(path: Path) -> np.ndarray:
+    """Returns a TIFF of 16 bits a channel that this package wrote, float32 in [0, 1]."""
+    import tifffile
+
+    return tifffile.imread(path).astype(np.float32) / np.float32(65535)
+
+
 def of_pillow(image: Any, name: str) -> np.ndarray | None:
     """Returns a picture of Pillow as `load` returns a file; None of anything else.
 

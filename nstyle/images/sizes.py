@@ -128,7 +128,11 @@ def to_pillow(image: np.ndarray) -> Image.Image:
     Raises:
       NstyleError: a value is not finite; such a picture is never written.
     """
-    array = np.asarray(image)
-    if not np.isfinite(array).all():
+    check_finite(image)
+    return Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+
+def check_finite(image: np.ndarray) -> None:
+    """Refuses a picture with values that are not finite: none is ever written."""
+    if not np.isfinite(image).all():
         raise NstyleError("the picture has values that are not finite")
-    return Image.fromarray(np.round(np.clip(array, 0, 1) * 255).astype(np.uint8))

@@ -3,6 +3,8 @@
 import base64
 import io
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import ExifTags, Image, ImageColor, ImageDraw, ImageFont, ImageOps, Png
 
 from nstyle.errors import NstyleError, check_choice
 from nstyle.files import Json, write_atomic
-from nstyle.images.sizes import to_float, to_pillow
+from nstyle.images.sizes import check_finite, to_float, to_pillow
 
 #: Longest side of a JPEG file that libjpeg writes.
 MAX_JPEG_SIDE = 65_500
@@ -46,7 +48,9 @@ def parse_colour(text: str) -> str | None:
         return None
 
 
-def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int = 95) -> None:
+def save(
+    path: str | Path, image: np.ndarray, metadata: str = "", quality: int = 95, bits: int = 8
+) -> None:
     """Writes a picture as PNG, JPEG or TIFF, by its suffix, in one step.
 
     Args:
@@ -54,12 +58,16 @@ def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int =
       image: float (height, width, 3); clipped to [0, 1].
       metadata: text to embed, as PNG text `nstyle` or as the EXIF image description.
       quality: of a JPEG, from 1 to 95.
+      bits: a channel, 8 or, of a PNG or TIFF, 16.
 
     Raises:
       NstyleError: unknown suffix, a value that is not finite, or `path` cannot be written.
     """
     path = Path(path)
-    kind = FORMATS[check_format(path)]
+    kind = FORMATS[check_format(path, bits)]
+    if bits == 16:
+        write_atomic(path, (_deep_png if kind == "PNG" else _deep_tiff)(_deep(image), metadata))
+        return
     options: Json = {}
     if kind == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -77,6 +85,50 @@ def save(path: str | Path, image: np.ndarray, metadata: str = "", quality: int =
     except OSError as error:  # a format that cannot hold it
         raise NstyleError(f"cannot write {path} as {kind}: {error}") from error
     write_atomic(path, buffer.getvalue())
+
+
+def _deep(image: np.ndarray) -> np.ndarray:
+    """Returns a picture as uint16, clipped to [0, 1] and rounded; see `to_pillow`."""
+    check_finite(image)
+    return np.round(np.clip(image, 0, 1) * 65535).astype(np.uint16)
+
+
+def _deep_tiff(values: np.ndarray, metadata: str) -> bytes:
+    """Returns a TIFF file; Pillow writes none of 16 bits and three channels."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    described = metadata.encode("ascii", "replace").decode()
+    tifffile.imwrite(
+        buffer,
+        values,
+        photometric="rgb",
+        compression="zlib",
+        predictor=True,
+        description=described,
+        metadata=None,
+    )
+    return buffer.getvalue()
+
+
+def _deep_png(values: np.ndarray, metadata: str) -> bytes:
+    """Returns a PNG file (ISO/IEC 15948); Pillow writes none of 16 bits and three channels."""
+    height, width = values.shape[:2]
+    rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
+    filtered = np.insert(rows - above, 0, 2, axis=1)  # each row says that it lacks the one above
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("nstyle", metadata)
+    buffer = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    buffer.seek(0, io.SEEK_END)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = zlib.compress(filtered.tobytes(), 6)
+    PngImagePlugin.putchunk(buffer, b"IHDR", head)
+    for kind, data, *_ in text.chunks:
+        PngImagePlugin.putchunk(buffer, kind, data)
+    PngImagePlugin.putchunk(buffer, b"IDAT", body)
+    PngImagePlugin.putchunk(buffer, b"IEND")
+    return buffer.getvalue()
 
 
 def data_uri(image: np.ndarray, longest: int, quality: int = 85) -> str:
@@ -97,13 +149,20 @@ def data_uri(image: np.ndarray, longest: int, quality: int = 85) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def check_format(path: Path) -> str:
+def check_format(path: Path, bits: int = 8) -> str:
     """Returns the suffix of a picture to be written, in lower case.
 
+    Args:
+      path: of the picture.
+      bits: a channel.
+
     Raises:
-      NstyleError: it is not a key of `FORMATS`.
+      NstyleError: it is not a key of `FORMATS`, or holds fewer bits.
     """
-    return check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
+    suffix = check_choice(f"out: file type of {path}", path.suffix.lower(), FORMATS)
+    if bits > 8 and FORMATS[suffix] == "JPEG":
+        raise NstyleError(f"bits: {bits} are too many for {path} (.png and .tiff hold them)")
+    return suffix
 
 
 def contact_sheet(

@@ -14,7 +14,7 @@ from nstyle.files import Json
 from nstyle.runs import store, stored
 from nstyle.runs.code import code_of, code_version
 from nstyle.runs.planning import Plan
-from nstyle.runs.recording import Prepared, on_the_way, tell
+from nstyle.runs.recording import Prepared, asked_files, tell
 from nstyle.scores import described, score
 
 #: Modules and packages that scores depend on, beside those that decide results.
@@ -59,10 +59,17 @@ def _reusable(config: DictConfig, folder: Path) -> Json | None:
         return None
     if result["run"] != store.identity(folder):
         raise stored.DamagedError(f"{folder / 'result.json'} is of another run")
-    wanted = {*store.FILES, *on_the_way(config, result["steps"])}
+    wanted = set(asked_files(config, result["steps"]))
     known = result["files"]
     stored.check(folder, {name: known[name] for name in known if name in wanted})
     return result if wanted <= known.keys() else None
+
+
+def result_of(run: Prepared) -> np.ndarray:
+    """Returns the result of a finished run, as deep as its settings ask for it."""
+    if run.config.bits == 16:
+        return images.load_deep(run.folder / store.DEEP)
+    return images.load(run.folder / "result.png")
 
 
 def has_scores(run: Prepared, result: Mapping[str, Any]) -> bool:

@@ -100,7 +100,7 @@ class Recorder:
         self._path = folder / "checkpoint"
         kept = self._kept()
         stale = ("result.json", "scores.json", *store.INSPECTION)
-        for name in (*store.FILES, *stale, "checkpoint", *on_the_way(config, self.job.steps)):
+        for name in (*asked_files(config, self.job.steps), *stale, "checkpoint"):
             stored.make_way(folder / name)
         stored.write(folder / "config.yaml", to_yaml(config).encode())
         for name in stale:
@@ -153,7 +153,9 @@ class Recorder:
         folder, metadata = self.run.folder, self.run.metadata
         with uninterrupted():
             images.save(folder / "result.png", picture_of(step, self.job), metadata)
-            written = (*store.FILES, *on_the_way(self.run.config, step.step))
+            if self.run.config.bits == 16:
+                picture = picture_of(step, self.job)
+                images.save(folder / store.DEEP, picture, metadata, bits=16)
             self.outcome = {
                 "run": store.identity(folder),
                 "stop": stop,
@@ -169,7 +171,7 @@ class Recorder:
                 "config": deciding(self.run.config),
                 "files": {
                     name: stored.digest(folder / name)
-                    for name in written
+                    for name in asked_files(self.run.config, step.step)
                     if (folder / name).is_file()
                 },
             }
@@ -185,10 +187,11 @@ class Recorder:
         return self._earlier + time.monotonic() - self._started
 
 
-def on_the_way(config: DictConfig, steps: int) -> list[str]:
-    """Returns the names of the pictures that `save_every` asks for, up to a step."""
+def asked_files(config: DictConfig, steps: int) -> list[str]:
+    """Returns the names of the files that a run of so many steps is asked for."""
     every = config.save_every or steps + 1
-    return [_step_picture(step) for step in range(every, steps + 1, every)]
+    on_the_way = [_step_picture(step) for step in range(every, steps + 1, every)]
+    return [*store.FILES, *([store.DEEP] if config.bits == 16 else []), *on_the_way]
 
 
 def _step_picture(step: int) -> str:

@@ -21,7 +21,7 @@ from nstyle.process import huge_pages
 from nstyle.process.interrupts import asked, check, handled, let_wait, uninterrupted
 from nstyle.process.progress import Place, RunProgress
 from nstyle.runs import store
-from nstyle.runs.finished import folder_of, has_scores, reusable_result, write_scores
+from nstyle.runs.finished import folder_of, has_scores, result_of, reusable_result, write_scores
 from nstyle.runs.job import run_together
 from nstyle.runs.planning import plan
 from nstyle.runs.recording import Prepared, Recorder, Task, tell
@@ -126,7 +126,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
     for i, run in wanted.items():
         if run.config.out is not None and isinstance(outcomes[i], Performed):
             out = Path(run.config.out).expanduser()
-            images.save(out, images.load(run.folder / "result.png"), run.metadata)
+            images.save(out, result_of(run), run.metadata, bits=run.config.bits)
     return [outcomes[i] for i in range(len(tasks))]
 
 
@@ -134,7 +134,7 @@ def _prepare(task: Task) -> Prepared:
     config = task.config
     if config.out is not None:
         out = Path(config.out).expanduser()
-        _check_writable(out)
+        _check_writable(out, config.bits)
         _check_not_input(out, config)
     planned = plan(config)
     if any(size.tile for size in planned.sizes):
@@ -216,9 +216,9 @@ def _check_not_input(out: Path, config: DictConfig) -> None:
             raise NstyleError(f"out: {out} is the run's own {key}; choose another name")
 
 
-def _check_writable(out: Path) -> None:
+def _check_writable(out: Path, bits: int) -> None:
     """Refuses an output that cannot be written before the work rather than after."""
-    images.check_format(out)
+    images.check_format(out, bits)
     if out.is_dir():
         raise NstyleError(f"out: {out} is a folder")
     parent = out.parent

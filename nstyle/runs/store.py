@@ -48,6 +48,9 @@ INSPECTION = ("inspection.csv", "inspection.png", "sensitivity.csv")
 #: What a finished run has beside its `result.json`.
 FILES = ("config.yaml", "trace.csv", "result.png")
 
+#: The result in 16 bits a channel, of a run that asks for it.
+DEEP = "result.tiff"
+
 
 def run_id(
     deciding: Mapping[str, Any], digests: Mapping[str, str], objects: Iterable[object] = ()
