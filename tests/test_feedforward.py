@@ -295,6 +295,23 @@ def test_batches_are_what_one_by_one_is_and_folders_stay_folders(
         np.testing.assert_allclose(both, alone, atol=5e-6)
 
 
+def test_every_combination_has_a_folder_of_its_own(model, tmp_path, random, monkeypatch, capsys):
+    images.save(tmp_path / "a.png", random.random((16, 20, 3)))
+    given = ["-m", tmp_path / "model", tmp_path / "a.png", f"out={tmp_path / 'x, y'}"]
+    status, told, _ = applied(monkeypatch, capsys, *given, "mixture=[1,0],[0.3,0.7]", "bits=8,16")
+    assert status == 0 and len(told.splitlines()) == 4
+    depths = {
+        (shares, bits): images.header(
+            str(tmp_path / "x, y" / f"mixture={shares},bits={bits}" / "a.png")
+        ).depth
+        for shares in ("[1,0]", "[0.3,0.7]")
+        for bits in (8, 16)
+    }
+    assert {bits for (_, bits), depth in depths.items() if depth == bits} == {8, 16}
+    status, told, error = applied(monkeypatch, capsys, *given, "steady=0,2")
+    assert (status, told) == (2, "") and "steady: 2.0 is out of range" in error
+
+
 def test_what_an_earlier_command_painted_is_not_painted_again(
     model, tmp_path, random, monkeypatch, capsys
 ):

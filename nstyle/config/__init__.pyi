@@ -22,6 +22,7 @@ from .groups import use_folder as use_folder
 from .overrides import check_overrides as check_overrides
 from .overrides import choices_of as choices_of
 from .overrides import combinations as combinations
+from .overrides import folder_name as folder_name
 from .overrides import quote as quote
 from .overrides import read as read
 from .overrides import shell as shell

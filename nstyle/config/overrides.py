@@ -3,7 +3,7 @@
 import itertools
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,13 @@ def combinations(settings: Iterable[str]) -> list[tuple[dict[str, str], list[str
         differs = {key: own[key] for key in swept}
         found.append((differs, [f"{key}={value}" for key, value in own.items()]))
     return found
+
+
+def folder_name(swept: Mapping[str, str]) -> str:
+    """Returns the name of a folder for the values that differ: `seed=0,style_weight=5.0`."""
+    return ",".join(
+        f"{key}={Path(value).stem if key == 'style' else value}" for key, value in swept.items()
+    )
 
 
 def _parsed(argument: str) -> Override | None:

@@ -16,15 +16,15 @@ import jax
 import numpy as np
 
 from nstyle import __version__, images
-from nstyle.config import check_bits, parse_settings
+from nstyle.config import check_bits, combinations, folder_name, parse_settings
 from nstyle.errors import NstyleError, check_choice
 from nstyle.feedforward import models
 from nstyle.feedforward.models import Model
 from nstyle.feedforward.network import check_side, paint
 from nstyle.feedforward.tiles import paint_by_tiles
-from nstyle.files import user_path, write_atomic
+from nstyle.files import path_exists, user_path, write_atomic
 from nstyle.images.sources import SUFFIXES, folder, natural
-from nstyle.process.command import run_command
+from nstyle.process.command import LineParser, run_command
 from nstyle.process.progress import LONG, watched
 from nstyle.runs.resources import keep_compiled
 
@@ -45,6 +45,7 @@ nstyle-apply: pictures painted, or made larger, by a network of nstyle-train
              photograph changes little
   format=png png, jpg or tiff
   bits=8     a channel; 16 of png and tiff
+  -m steady=0,0.5 ...     every combination of values, each into a folder of its own in out
   export=FILE.stablehlo   write the network as a program instead, read by jax.export.deserialize
 """
 
@@ -53,6 +54,9 @@ _LARGE_PIXELS, _TILE = 2**20, 512
 
 #: File types of the results.
 FORMATS = ("png", "jpg", "tiff")
+
+#: Settings that name files.
+_FILES = ("out", "export")
 
 #: Least and largest values of the settings.
 _RANGES = {"size": (8, 2**16), "tile": (16, 2**16), "batch": (1, 1024), "steady": (0.0, 1.0)}
@@ -89,7 +93,28 @@ def _main(arguments: list[str]) -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return
-    paths, config = _parsed(arguments)
+    parser = LineParser("nstyle-apply", add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    options, words = parser.parse_known_args(arguments)
+    for paths, config in _each(words) if options.multirun else [_parsed(words)]:
+        _applied(paths, config)
+
+
+def _each(words: Sequence[str]) -> list[tuple[list[str], ApplyConfig]]:
+    """Returns paths and settings for every combination of values, each with a folder in `out`."""
+    swept = [key for key in ApplyConfig.__annotations__ if key not in _FILES]
+    settings = [word for word in words if word.partition("=")[0] in swept and not path_exists(word)]
+    others = [word for word in words if word not in settings]
+    found = []
+    for differing, job in combinations(settings):
+        paths, config = _parsed([*others, *job])
+        if config.out is not None:
+            config.out = str(Path(config.out) / folder_name(differing))
+        found.append((paths, config))
+    return found
+
+
+def _applied(paths: Sequence[str], config: ApplyConfig) -> None:
     model = models.read(paths[0])
     _check_upscale(model, config)
     keep_compiled()
@@ -108,7 +133,7 @@ def _main(arguments: list[str]) -> None:
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
     """Returns the paths among the arguments, and the settings."""
-    paths, config = parse_settings(arguments, ApplyConfig, ("out", "export"), _RANGES)
+    paths, config = parse_settings(arguments, ApplyConfig, _FILES, _RANGES)
     if not paths:
         raise NstyleError("model: none given (nstyle-apply MODEL pictures... out=FOLDER)")
     if config.export is not None and (len(paths) > 1 or config.out is not None):

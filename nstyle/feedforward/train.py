@@ -15,7 +15,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +32,7 @@ from nstyle.config import (
     deciding,
     files,
     flat,
+    folder_name,
     read,
     record,
     to_yaml,
@@ -173,7 +173,7 @@ def _train_each(arguments: list[str]) -> None:
 
     All are checked before the first one starts; the same command goes on after an interrupt.
     """
-    jobs = [(_folder(swept), job) for swept, job in combinations(read(arguments))]
+    jobs = [(folder_name(swept), job) for swept, job in combinations(read(arguments))]
     names = [name for name, _ in jobs]
     if len(set(names)) < len(names):
         raise NstyleError("style: two of the values have one name, so that folders would be shared")
@@ -186,13 +186,6 @@ def _train_each(arguments: list[str]) -> None:
     for number, (training, planned, places) in enumerate(checked, 1):
         print(f"training {number} of {len(checked)}: {training.out}", file=sys.stderr)
         print(_made_once(training, planned, places))
-
-
-def _folder(swept: Mapping[str, str]) -> str:
-    """Returns the name of a folder for the values that differ: `seed=0,style_weight=5.0`."""
-    return ",".join(
-        f"{key}={Path(value).stem if key == 'style' else value}" for key, value in swept.items()
-    )
 
 
 def train(training: DictConfig, losses: DictConfig) -> Path:
