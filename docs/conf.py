@@ -30,6 +30,7 @@ html_css_files = ["nstyle.css"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 nb_execution_mode = "cache"
+nb_execution_in_temp = True  # what a notebook writes is not there at the next build
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
