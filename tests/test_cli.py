@@ -167,6 +167,8 @@ BAD = {
     "missing folder of configs": ["--config-dir=nowhere"],
     "two things at once": ["--multirun", "--cfg=job"],
     "unknown experiment": ["experiment=pooling-s"],
+    "an experiment without -m": ["experiment=seeds"],
+    "several values without -m": ["style_weight=3,10"],
     "unknown objective": ["objectives=[lpips]"],
     "no threads": ["threads=0"],
     "negative time between checkpoints": ["checkpoint_every=-1"],
@@ -202,6 +204,18 @@ def test_bad_input_is_one_clear_line_and_status_2(nstyle_here, given, pictures, 
     assert named or name == "no layers", err
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert not [path for path in left if path.suffix in (".png", ".jpg")]
+
+
+def test_lines_that_lead_on(nstyle_here, given, pictures, tmp_path, monkeypatch):
+    (tmp_path / "photo.png").write_bytes((pictures / "content.png").read_bytes())
+    name = "of-a-package-that-is-missing"
+    for wrong, line in (
+        (["content=foto.png"], "No such file or directory; did you mean 'photo.png'?"),
+        (["experiment=seeds"], "experiment=seeds: it compares seed: add -m"),
+        (["style_weight=3,10"], "style_weight=3,10: several values: add -m for a run of each"),
+        ([f"hydra/launcher={name}"], f"hydra/launcher: unknown value {name!r} (allowed: basic, "),
+    ):
+        assert line in nstyle_here(*replaced([*given, *SMALL], *wrong))[2]
 
 
 def test_a_broken_recipe_of_ones_own_is_named(nstyle_here, given, tmp_path):

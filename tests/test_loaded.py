@@ -21,9 +21,7 @@ def test_a_folder_of_runs_is_a_table(nstyle_here, given, tmp_path):
         assert len(runs) == 4
         assert runs.table["style_weight"].dtype == float
         assert sorted(runs.table["style_weight"]) == [3.0, 3.0, 30.0, 30.0]
-        assert {tuple(own) for own in runs.table["pooling.pools"]} == {
-            ("avg",), ("max", "max", "avg", "avg")
-        }  # fmt: skip
+        assert set(runs.table["pooling.pools"]) == {"[avg]", "[max,max,avg,avg]"}
         assert set(runs.table["pyramid.levels"]) == {1}
         assert set(runs.table["content_file"]) == {"content.png"}
         assert runs.varied == ["pooling.pools", "style_weight"]
@@ -97,10 +95,26 @@ def test_levels_are_compared_by_pair(compared):
     assert r"\begin{tabular}" in found.to_latex()
     for given, line in (
         ({"by": "poling"}, "did you mean 'pooling'"),
-        ({"by": "pooling", "baseline": "l2"}, "baseline"),
+        ({"by": "pooling", "baseline": "l2"}, "baseline: unknown value \"'l2'\""),
+        ({"by": "pooling", "x": "style_gramm"}, "did you mean 'style_gram'"),
     ):
         with pytest.raises(nstyle.NstyleError, match=line):
             compared.compare(**given)
+
+
+def test_sets_of_layers_are_told_by_what_is_left_out(tmp_path):
+    sets = ["[conv1_1,conv2_1,conv3_1]", "[conv1_1,conv2_1]", "[conv3_1]"]
+    parameters = {"style_layers": sets, "style_weight": ["10", "100"], "pair": ["0"]}
+    runs = nstyle.load(make_sweep(tmp_path, parameters, scores=by_pair))
+    light = runs.keep(runs.table["style_weight"] == "10")
+    titles = [axis.get_title() for axis in light.grid("style_layers").axes]
+    assert titles == ["all", "without conv3_1", "conv3_1"]
+    baseline = sets[0].strip("[]").split(",")
+    found = light.compare("style_layers", baseline=baseline)
+    pd.testing.assert_frame_equal(found, light.compare("style_layers", baseline=sets[0]))
+    assert list(found.index) == sets[1:]
+    with pytest.raises(nstyle.NstyleError, match="no run is left"):
+        runs.keep(runs.table["style_weight"] == "1").grid("style_layers")
 
 
 def test_figures_for_a_paper(compared, tmp_path):
@@ -114,7 +128,7 @@ def test_figures_for_a_paper(compared, tmp_path):
         compared.grid("pooling")
     curves = compared.curves("pooling", "style").axes[0]
     assert len(curves.lines) == 32
-    assert [text.get_text() for text in curves.get_legend().get_texts()] == ["avg", "max"]
+    assert [text.get_text() for text in curves.figure.legends[0].get_texts()] == ["avg", "max"]
     trade = compared.trade_off("pooling").axes[0]
     means = compared.table.groupby(["pooling", "style_weight"])[["style_gram", "lpips_content"]]
     np.testing.assert_allclose(trade.lines[0].get_xydata(), means.mean().loc["avg"], rtol=1e-6)

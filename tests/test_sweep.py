@@ -146,6 +146,8 @@ def test_a_run_that_is_not_possible_stops_the_sweep_before_it_starts(nstyle_here
         (["style_weight=interval(1,2)"], "list values"),
         (["experiment=poolings"], "did you mean 'pooling'"),
         (["experiment=pooling,init"], "one experiment at a time"),
+        (["hydra/launcher=proceses"], "did you mean 'processes'? (allowed: basic, "),
+        (["launcher=processes"], "did you mean 'hydra/launcher'?"),
     ):
         status, out, err = nstyle_here("-m", *given, *replaced(SMALL, *wrong))
         assert (status, out, len(err.splitlines())) == (2, "", 1), err

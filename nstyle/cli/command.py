@@ -153,7 +153,7 @@ def _hydra(arguments: list[str]) -> None:
             )
         sys.argv[1:] = [*settings, *flags]
     register()
-    if options.multirun or options.cfg in ("hydra", "all") or options.info:
+    if options.cfg != "job" and not (options.shell_completion or options.hydra_help):
         with _loading():
             from nstyle.runs import sweepers
         sweepers.register()
@@ -212,11 +212,17 @@ def _task(composed: "DictConfig") -> Any:
 
     around = OmegaConf.create({"hydra": hydra_config})
     use_folder(own_configs(around))
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
+    compared = hydra_config.sweeper.get("params") or {}
+    given = {override.partition("=")[0] for override in overrides}
+    if hydra_config.mode == RunMode.RUN and compared and not given & compared.keys():
+        told = f"experiment={composed.experiment}: it compares {', '.join(compared)}: add -m"
+        print(f"nstyle: {told}", file=sys.stderr)
+        sys.exit(2)
     searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
     if composed.frozen:
         tasks = [task_of(Path(frozen)) for frozen in composed.frozen]
     else:
-        overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
         tasks = [Task(composed, command_line(around, overrides))]
     try:
         with short_warnings("nstyle"):  # a worker has not come by `main`

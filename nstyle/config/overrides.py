@@ -291,14 +291,17 @@ def check_overrides(overrides: Iterable[str]) -> None:
         if key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
-            raise NstyleError(
-                f"unknown setting {key!r}{nearest(key, known)} (all: nstyle --cfg job)"
-            )
+            near = nearest(key, [*known, "hydra/launcher", "hydra/sweeper"])
+            raise NstyleError(f"unknown setting {key!r}{near} (all: nstyle --cfg job)")
         if key in group_names():
             choices = [_override(f"{key}={value}").value() for value in values_of(override)]
             for choice in choices:
                 for name in choice if isinstance(choice, list) else [choice]:
                     check_choice(key, str(name), group_options(key))
+                    if not isinstance(name, str):
+                        raise NstyleError(
+                            f"{key}: {name} reads as a number; give its file another name"
+                        )
             if key == "experiment" and len(choices) > 1:
                 raise NstyleError(
                     f"experiment: one experiment at a time, not {override.input_line!r}"

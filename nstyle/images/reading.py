@@ -5,7 +5,7 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,7 +20,7 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from nstyle.errors import NstyleError
+from nstyle.errors import NstyleError, nearest
 from nstyle.images.sizes import scaled_size, to_float
 
 #: More pixels than this are refused before they are decoded: a small file can claim a huge picture.
@@ -192,7 +192,12 @@ def _file(path: str | Path) -> Iterator[BinaryIO]:
             " styles=FOLDER, or -m 'style=glob(FOLDER/*.jpg)')"
         ) from error
     except OSError as error:
-        raise NstyleError(f"picture: {path}: {error.strerror}") from error
+        near = ""
+        with suppress(OSError, RuntimeError):
+            place = Path(path).expanduser()
+            there = [own.name for own in place.parent.iterdir()]
+            near = "" if place.exists() else nearest(place.name, there)
+        raise NstyleError(f"picture: {path}: {error.strerror}{near}") from error
 
 
 @contextmanager

@@ -31,7 +31,8 @@ class Runs:
     """The finished runs of a sweep, or of a folder of runs.
 
     Attributes:
-      table: a row for each run: its settings, those in groups as `pyramid.least`; `content_file`
+      table: a row for each run: its settings, those in groups as `pyramid.least`, lists as one
+        types them, `[conv1_1,conv2_1]`; `content_file`
         and `style_file`, names without folders; its scores; `loss` and its parts at the best step;
         `stop`, `steps_done`, `seconds`, `folder` and `command`. Numbers are numbers.
       folder: what was read.
@@ -166,6 +167,10 @@ def load(folder: str | Path) -> Runs:
         result = member.result or {}
         settings = flat(result["config"])
         names = {f"{key}_file": _name(settings.get(key)) for key in ("content", "style")}
+        settings = {
+            name: literal(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+        }
         best = {name: result["best"].get(term) for name, (term, _) in LOSSES.items()}
         rest = {"stop": result["stop"], "steps_done": result["steps"]}
         rest |= {"seconds": result.get("seconds"), "command": result.get("command", "")}
@@ -215,12 +220,14 @@ def sweep(
         with subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as run:
             assert run.stderr is not None
             for line in run.stderr:
-                last = line.rstrip("\n")
-                print(last, file=sys.stderr)
+                print(last, end="", file=sys.stderr)
+                last = line  # of a sweep that fails it is what is raised below
         out.seek(0)
         told = [line for line in out.read().splitlines() if line.startswith("sweep ")]
+    last = last.rstrip("\n")
     if run.returncode == 130:
         raise KeyboardInterrupt(last.removeprefix("nstyle: "))
     if run.returncode:
         raise NstyleError(last.removeprefix("nstyle: "))
+    print(last, file=sys.stderr)
     return load(told[-1].split("  ")[0].removeprefix("sweep "))

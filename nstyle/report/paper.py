@@ -3,12 +3,14 @@
 Figures are matplotlib's, so that `savefig` writes them as PDF, SVG or PNG; tables are pandas'.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from nstyle.config.overrides import literal
 from nstyle.errors import NstyleError, check_choice
 from nstyle.report import statistics
 from nstyle.report.comparisons import WEIGHTS
@@ -26,6 +28,8 @@ def grid(
     """Returns pictures by two columns of a table; see `Runs.grid`."""
     for name in (columns, rows):
         check_choice("grid", name, [*table])
+    if table.empty:
+        raise NstyleError("grid: no run is left")
     across, down = (list(dict.fromkeys(table[name].map(_text))) for name in (columns, rows))
     figure = _figure(_CELL * len(across) + 0.8, _CELL * len(down) + 0.4)
     axes = figure.subplots(len(down), len(across), squeeze=False)
@@ -41,51 +45,51 @@ def grid(
                 f" {rows}={_text(row[rows])}; leave rows of the table out first"
             )
         axes[place].imshow(np.clip(picture(index), 0, 1))
-    for axis, text in zip(axes[0], across, strict=True):
+    for axis, text in zip(axes[0], _labels(across), strict=True):
         axis.set_title(text, fontsize=8)
-    for axis, text in zip(axes[:, 0], down, strict=True):
+    for axis, text in zip(axes[:, 0], _labels(down), strict=True):
         axis.set_ylabel(text, fontsize=8)
     return figure
 
 
 def curves(traces: Sequence[tuple[str, pd.DataFrame]], term: str) -> "Figure":
     """Returns a term of traces by step, a colour for each label; see `Runs.curves`."""
-    figure = _figure(4.2, 2.8)
+    figure = _figure(5.4, 2.8)
     axis = figure.subplots()
-    colours = {
-        label: f"C{n % 10}" for n, label in enumerate(dict.fromkeys(label for label, _ in traces))
-    }
+    levels = list(dict.fromkeys(label for label, _ in traces))
+    colours = {label: f"C{n % 10}" for n, label in enumerate(levels)}
+    names = dict(zip(levels, _labels(levels), strict=True))
     told: set[str] = set()
     for label, trace in traces:
         check_choice("term", term, [*trace])
-        name = None if label in told else label
+        name = None if label in told else names[label]
         axis.plot(trace["step"], trace[term], color=colours[label], linewidth=1, label=name)
         told.add(label)
     axis.set_yscale("log")
     axis.set_xlabel("step")
     axis.set_ylabel(term)
     if len(told) > 1:
-        axis.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 
 def trade_off(table: pd.DataFrame, varied: Sequence[str], by: str, x: str, y: str) -> "Figure":
     """Returns the mean curve of each level through its weights; see `Runs.trade_off`."""
     weight = _weight(varied)
-    found = statistics.mean_curves(
-        _known(table, varied, by), by, weight, x, y, _blocks(varied, by, weight)
-    )
+    _check_columns(table, by, x, y)
+    found = statistics.mean_curves(table, by, weight, x, y, _blocks(varied, by, weight))
     if found.empty:
         raise NstyleError(f"trade_off: no pair of pictures has every {by} at every {weight}")
-    figure = _figure(4.2, 3.2)
+    figure = _figure(5.4, 3.2)
     axis = figure.subplots()
-    for level, own in found.groupby("level", sort=False):
-        (line,) = axis.plot(own["x"], own["y"], "o-", markersize=4, label=_text(level))
+    curves = dict(list(found.groupby("level", sort=False)))
+    for name, own in zip(_labels([*map(_text, curves)]), curves.values(), strict=True):
+        (line,) = axis.plot(own["x"], own["y"], "o-", markersize=4, label=name)
         if own["low"].notna().all():
             axis.fill_between(own["x"], own["low"], own["high"], color=line.get_color(), alpha=0.15)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.legend(title=by, fontsize=8, title_fontsize=8)
+    figure.legend(title=by, fontsize=8, title_fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -93,17 +97,17 @@ def compare(
     table: pd.DataFrame, varied: Sequence[str], by: str, baseline: Any, x: str, y: str
 ) -> pd.DataFrame:
     """Returns each level's difference from the baseline, by pair; see `Runs.compare`."""
-    known, weight = (
-        _known(table, varied, by),
-        next((name for name in WEIGHTS if name in varied), None),
-    )
-    if baseline is not None:
-        check_choice("baseline", str(baseline), [*map(str, known[by].unique())])
+    _check_columns(table, by, x, y)
+    weight = next((name for name in WEIGHTS if name in varied), None)
+    if isinstance(baseline, list | tuple):
+        baseline = literal(baseline)
+    if baseline is not None and baseline not in set(table[by]):
+        check_choice("baseline", repr(baseline), [*map(repr, table[by].unique().tolist())])
     if weight is None or weight == by:
-        found = statistics.compare(known, by, [y], _blocks(varied, by), baseline)
+        found = statistics.compare(table, by, [y], _blocks(varied, by), baseline)
     else:
         blocks = _blocks(varied, by, weight)
-        found = statistics.trade_off(known, by, weight, x, y, blocks, baseline)
+        found = statistics.trade_off(table, by, weight, x, y, blocks, baseline)
     if found.empty:
         raise NstyleError(f"compare: no pair of pictures has two levels of {by}")
     found["p"] = statistics.holm(found["p"].to_numpy())
@@ -113,10 +117,26 @@ def compare(
     return found[columns].rename(columns=names).set_index(by)
 
 
-def _known(table: pd.DataFrame, varied: Sequence[str], by: str) -> pd.DataFrame:
-    """Returns a table whose settings are hashable: lists as texts."""
+def _check_columns(table: pd.DataFrame, by: str, *scores: str) -> None:
     check_choice("parameter", by, [*table])
-    return table.assign(**{name: table[name].map(_level) for name in {*varied, by}})
+    for name in scores:
+        check_choice("score", name, [*table])
+
+
+def _labels(levels: Sequence[str]) -> list[str]:
+    """Returns levels as short texts, in lines: of sets of layers what is in them, or is not."""
+    sets = [level.strip("[]").split(",") for level in levels]
+    whole = max(sets, key=len)
+    if len(levels) > 1 and all(set(own) <= set(whole) and len(whole) > 1 for own in sets):
+        levels = [_set_label(own, whole) for own in sets]
+    return [textwrap.fill(level, 16) for level in levels]
+
+
+def _set_label(own: Sequence[str], whole: Sequence[str]) -> str:
+    missing = [part for part in whole if part not in own]
+    if not missing:
+        return "all"
+    return ", ".join(own) if len(own) <= len(missing) else f"without {', '.join(missing)}"
 
 
 def _blocks(varied: Sequence[str], *but: str) -> list[str]:
@@ -130,13 +150,7 @@ def _weight(varied: Sequence[str]) -> str:
     raise NstyleError(f"trade_off: none of {', '.join(WEIGHTS)} varies in these runs")
 
 
-def _level(value: Any) -> Any:
-    return _text(value) if isinstance(value, list) else value
-
-
 def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

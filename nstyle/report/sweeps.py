@@ -150,10 +150,11 @@ def _found(
 
 
 def _hint(folder: Path) -> str:
-    """Returns which sweep may have been meant, with or without the hash in its name."""
+    """Returns which sweep or run may have been meant, with or without the hash in its name."""
     there = sorted({*folder.parent.glob("*/sweep.json"), *Path("runs/sweeps").glob("*/sweep.json")})
-    names = {path.parent.name.rpartition("-")[0]: path.parent for path in there}
-    names |= {path.parent.name: path.parent for path in there}
+    runs = sorted(folder.parent.glob("*/result.json"))
+    names = {path.parent.name.rpartition("-")[0]: path.parent for path in (*runs, *there)}
+    names |= {path.parent.name: path.parent for path in (*runs, *there)}
     near = get_close_matches(folder.name, names, n=1)
     hint = f"; did you mean {str(names[near[0]])!r}?" if near else ""
     sweeps = ", ".join(path.parent.name for path in there[:10])

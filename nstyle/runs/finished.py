@@ -98,6 +98,14 @@ def _scoring_code(config: DictConfig) -> list[str]:
 def write_scores(run: Prepared, result: Mapping[str, Any]) -> dict[str, float | None]:
     """Writes how a result scores, and returns it."""
     found = scores_of(run.config, run.planned, images.load(run.folder / "result.png"))
+    others = {"content": run.planned.content, "style": run.planned.styles}
+    missing = [
+        name
+        for name, measure in scores(run.config).items()
+        if found[name] is None and others[measure.against]
+    ]
+    if missing:
+        tell([f"no {', '.join(missing)}: a picture is too small for it, or too large"])
     written = {
         "scores": found,
         "measures": described(scores(run.config)),

@@ -28,7 +28,7 @@ from nstyle.runs.recording import Prepared, Recorder, Task, tell
 from nstyle.runs.resources import Compilations, effort, keep_compiled, limit_threads, memory_errors
 from nstyle.runs.tracking import Tracking, scores_row
 from nstyle.solvers import Step
-from nstyle.trackers import Tracker
+from nstyle.trackers import NoTracker, Tracker
 
 
 class Performed(NamedTuple):
@@ -106,6 +106,12 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         there = {i: reusable_result(run) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         tell(note for i in missing for note in effort(wanted[i].planned))
+        tell(
+            f"made before, so that there is nothing to follow: nstyle export {run.folder}"
+            f" tracker={record(run.config, Tracker).name}"
+            for i, run in wanted.items()
+            if i not in missing and not isinstance(record(run.config, Tracker), NoTracker)
+        )
         trackings = {
             i: held.enter_context(Tracking(record(wanted[i].config, Tracker))) for i in missing
         }

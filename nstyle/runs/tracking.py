@@ -22,7 +22,8 @@ class Tracking:
     """
 
     def __init__(self, tracker: Tracker) -> None:
-        self._tracker, self._log, self._every = tracker, Log(), 1
+        self._tracker, self._every = tracker, 1
+        self._log: Log | None = None
 
     def begin(self, run: Followed, steps: int) -> None:
         """Opens the log.
@@ -51,6 +52,8 @@ class Tracking:
           row: a row of the trace, or other numbers and `step`.
           picture: returns float32 (height, width, 3) in [0, 1].
         """
+        if self._log is None:
+            return
         with self._guarded():
             numbers = {name: value for name, value in row.items() if name != "step"}
             step = int(row["step"])
@@ -63,15 +66,16 @@ class Tracking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._guarded():
-            self._log.close()
+        if self._log is not None:
+            with self._guarded():
+                self._log.close()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever a service and its package may raise
-            self._log = Log()
+            self._log = None
             told = f"tracker={self._tracker.name}: {_line(error)}; the run goes on without it"
             print(f"nstyle: note: {told}", file=sys.stderr)
 

@@ -31,12 +31,13 @@ class Followed(NamedTuple):
 
 
 class Log:
-    """The log of one run; this one keeps nothing."""
+    """The log of one run."""
 
     def add(
         self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
     ) -> None:
         """Adds numbers by name, and now and then a picture, uint8 (height, width, 3)."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Writes what is still to be written."""
@@ -48,7 +49,7 @@ class Tracker(Record):
 
     group = "tracker"
 
-    def open(self, run: Followed) -> Log:
+    def open(self, run: Followed) -> Log | None:
         """Returns the log of a run; the one it has already where an earlier process began it.
 
         Raises:
@@ -73,6 +74,5 @@ class NoTracker(Tracker):
 
     name = "none"
 
-    def open(self, run: Followed) -> Log:
-        """Returns a log that keeps nothing."""
-        return Log()
+    def open(self, run: Followed) -> None:
+        """Opens nothing."""
