@@ -182,6 +182,27 @@ def test_every_experiment_plans(nstyle_here, given, name, launched):
     assert len(launched) >= (1 if name == "network" else 4)
 
 
+@pytest.mark.parametrize(
+    ("listed", "values"),
+    [
+        ("style_loss=glob(*gram)", ["cross_layer_gram", "gram", "histogram"]),
+        (
+            "style_loss=glob(*,exclude=[n*,m*,r*,s*,h*,w*])",
+            ["covariance", "cross_layer_gram", "gram"],
+        ),
+        ("seed=range(2,8,3)", ["2", "5"]),
+        ("seed=choice(4,2)", ["4", "2"]),
+        ("pooling=sort(max,avg)", ["avg", "max"]),
+    ],
+)
+def test_hydras_ways_to_list_values(nstyle_here, given, launched, listed, values):
+    status, _, error = nstyle_here("-m", *given, *SMALL, listed)
+    assert status == 0, error
+    key = listed.partition("=")[0]
+    found = [setting for job in launched for setting in job if setting.startswith(f"{key}=")]
+    assert found == [f"{key}={value}" for value in values]
+
+
 def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched):
     nstyle_here("-m", "experiment=pooling", "style_weight=7", *given, *SMALL)
     assert len(launched) == 6
