@@ -1,7 +1,7 @@
 """What a tracker is: a record that opens a log for each run."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,29 @@ class Log:
 
     def close(self) -> None:
         """Writes what is still to be written."""
+
+
+class RunLog(Log):
+    """The log of a tool whose runs have `log` and `finish`, as those of Weights & Biases have.
+
+    Args:
+      run: of that tool.
+      image: makes a picture of the tool's from an array.
+    """
+
+    def __init__(self, run: Any, image: Callable[[np.ndarray], Any]) -> None:
+        self._run, self._image = run, image
+
+    def add(
+        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
+    ) -> None:
+        """Logs both in one call."""
+        shown = {} if picture is None else {"picture": self._image(picture)}
+        self._run.log({**numbers, **shown}, step=step)
+
+    def close(self) -> None:
+        """Ends the tool's run."""
+        self._run.finish()
 
 
 @dataclass(frozen=True)

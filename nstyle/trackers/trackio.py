@@ -3,13 +3,10 @@
 import contextlib
 import contextvars
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nstyle.trackers.base import Followed, Log, Tracker
+from nstyle.trackers.base import Followed, Log, RunLog, Tracker
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,10 @@ class Trackio(Tracker):
         return _Run(opened, trackio.Image)
 
 
-class _Run(Log):
-    def __init__(self, run: Any, image: Any) -> None:
-        self._run, self._image = run, image
-
-    def add(
-        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
-    ) -> None:
-        shown = {} if picture is None else {"picture": self._image(picture)}
-        self._run.log({**numbers, **shown}, step=step)
-
+class _Run(RunLog):
     def close(self) -> None:
         with _quiet():
-            self._run.finish()
+            super().close()
 
 
 def _quiet() -> contextlib.AbstractContextManager[Any]:

@@ -1,12 +1,8 @@
 """Weights & Biases."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from nstyle.trackers.base import Followed, Log, Tracker
+from nstyle.trackers.base import Followed, Log, RunLog, Tracker
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class WandB(Tracker):
         wandb = self._library("wandb")
         quiet = wandb.Settings(silent=True, console="off")
         has_login = wandb.login(prompt=False)
-        return _Run(
+        return RunLog(
             wandb.init(
                 project=self.project,
                 id=run.identity,
@@ -38,17 +34,3 @@ class WandB(Tracker):
             ),
             wandb.Image,
         )
-
-
-class _Run(Log):
-    def __init__(self, run: Any, image: Any) -> None:
-        self._run, self._image = run, image
-
-    def add(
-        self, step: int, numbers: Mapping[str, float], picture: np.ndarray | None = None
-    ) -> None:
-        shown = {} if picture is None else {"picture": self._image(picture)}
-        self._run.log({**numbers, **shown}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
