@@ -28,6 +28,11 @@ def path_exists(path: str) -> bool:
         return False
 
 
+def shown(name: str) -> str:
+    """Returns a file's name as text: bytes of it that are not UTF-8 as escapes."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def user_path(setting: str, path: str | Path) -> Path:
     """Returns the path that a setting names, `~` being the user's home.
 

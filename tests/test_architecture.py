@@ -38,7 +38,7 @@ ROOMS = {
     "safetensors": {"networks", "feedforward"},
     "pooch": {"networks", "files"},
     "skimage": {"networks", "scores", "images", "feedforward"},
-    "filelock": {"runs"},
+    "filelock": {"runs", "trackers"},
     "tensorboardX": {"trackers"},
     "wandb": {"trackers"},
     "trackio": {"trackers"},

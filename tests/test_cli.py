@@ -410,6 +410,12 @@ def test_sixteen_bits_of_a_result(nstyle_here, given, tmp_path):
     np.testing.assert_array_equal(deep, images.load_deep(kept))
     np.testing.assert_allclose(deep, images.load("plain.png"), atol=0.51 / 255)
     assert len(np.unique(deep)) > 256
+    kept.write_bytes(kept.read_bytes()[:-9])
+    _, told, error = nstyle_here(*command, "bits=16")
+    assert "made before" not in told and "result.tiff" in error
+    np.testing.assert_array_equal(images.load_deep(kept), deep)
+    assert nstyle_here(*command, "reuse=false")[0] == 0
+    assert not kept.exists()
     status, _, error = nstyle_here(*command, "out=deep.jpg", "bits=16")
     assert (status, error) == (
         2, "nstyle: bits: 16 are too many for deep.jpg (.png and .tiff hold them)\n"

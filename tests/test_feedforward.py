@@ -307,7 +307,15 @@ def test_every_combination_has_a_folder_of_its_own(model, tmp_path, random, monk
         for shares in ("[1,0]", "[0.3,0.7]")
         for bits in (8, 16)
     }
-    assert {bits for (_, bits), depth in depths.items() if depth == bits} == {8, 16}
+    assert all(depth == bits for (_, bits), depth in depths.items())
+    for wrong, line in (
+        (["format=png,jpg", "bits=16"], "bits: 16 are too many for any.jpg"),
+        (["steady=0,0"], "a value is given twice"),
+    ):
+        status, told, error = applied(monkeypatch, capsys, *given, *wrong)
+        assert (status, told) == (2, "") and line in error, error
+    status, _, error = applied(monkeypatch, capsys, *given[:2], "export=a.stablehlo", "size=64,128")
+    assert status == 2 and "export: every combination would write it" in error
     status, told, error = applied(monkeypatch, capsys, *given, "steady=0,2")
     assert (status, told) == (2, "") and "steady: 2.0 is out of range" in error
 

@@ -129,6 +129,7 @@ def _hydra(arguments: list[str]) -> None:
         from nstyle.config import (
             VERSION_BASE,
             check_overrides,
+            choices_of,
             config_dir,
             one_line_errors,
             read,
@@ -151,6 +152,9 @@ def _hydra(arguments: list[str]) -> None:
             raise NstyleError(
                 "out: the runs of -m would all write to it; leave it out, see runs_dir"
             )
+        for key, values in choices_of(own for own in settings if _key(own) in _ALIKE).items():
+            if len(values) > 1:
+                raise NstyleError(f"{key}: it decides no result, so that runs do not differ by it")
         sys.argv[1:] = [*settings, *flags]
     register()
     if options.cfg != "job" and not (options.shell_completion or options.hydra_help):
@@ -165,6 +169,14 @@ def _hydra(arguments: list[str]) -> None:
 
 #: What Hydra does other than a run, each alone.
 _MODES = ("run", "multirun", "cfg", "info", "shell_completion", "hydra_help")
+
+#: Settings by which runs of a sweep cannot differ: the first would be all of them.
+_ALIKE = ("bits", "tracker", "save_every", "checkpoint_every", "reuse", "scores", "vgg_score")
+
+
+def _key(setting: str) -> str:
+    return setting.partition("=")[0].partition(".")[0]
+
 
 #: Flags of Hydra that have no place here, and what has.
 _REFUSED = {
@@ -213,9 +225,9 @@ def _task(composed: "DictConfig") -> Any:
     around = OmegaConf.create({"hydra": hydra_config})
     use_folder(own_configs(around))
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    compared = hydra_config.sweeper.get("params") or {}
+    compared = dict(hydra_config.sweeper.get("params") or {})
     given = {override.partition("=")[0] for override in overrides}
-    if hydra_config.mode == RunMode.RUN and compared and not given & compared.keys():
+    if hydra_config.mode == RunMode.RUN and compared and compared.keys() - given:
         told = f"experiment={composed.experiment}: it compares {', '.join(compared)}: add -m"
         print(f"nstyle: {told}", file=sys.stderr)
         sys.exit(2)

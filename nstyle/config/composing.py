@@ -263,5 +263,13 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
 
 
 def from_yaml(text: str) -> DictConfig:
-    """Returns the settings that `to_yaml` wrote."""
-    return OmegaConf.create(cast(Json, yaml.safe_load(text)))
+    """Returns the settings that `to_yaml` wrote.
+
+    What an earlier version did not know and decides no result is as it is by default.
+    """
+    values = cast(Json, yaml.safe_load(text))
+    missing = [key for key in OUTPUT_KEYS if key not in values]
+    if missing:
+        blank = cast(Json, OmegaConf.to_container(compose()))
+        values |= {key: blank[key] for key in missing}
+    return OmegaConf.create(values)

@@ -96,8 +96,14 @@ def _main(arguments: list[str]) -> None:
     parser = LineParser("nstyle-apply", add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     options, words = parser.parse_known_args(arguments)
+    failures = []
     for paths, config in _each(words) if options.multirun else [_parsed(words)]:
-        _applied(paths, config)
+        try:
+            _applied(paths, config)
+        except NstyleError as error:
+            failures.append(str(error))
+    if failures:
+        raise NstyleError("; ".join(dict.fromkeys(failures)))
 
 
 def _each(words: Sequence[str]) -> list[tuple[list[str], ApplyConfig]]:
@@ -108,9 +114,13 @@ def _each(words: Sequence[str]) -> list[tuple[list[str], ApplyConfig]]:
     found = []
     for differing, job in combinations(settings):
         paths, config = _parsed([*others, *job])
+        if config.export is not None:
+            raise NstyleError("export: every combination would write it; leave out -m")
         if config.out is not None:
             config.out = str(Path(config.out) / folder_name(differing))
         found.append((paths, config))
+    if len({config.out for _, config in found}) < len(found):
+        raise NstyleError("-m: a value is given twice")
     return found
 
 
@@ -138,6 +148,9 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], ApplyConfig]:
         raise NstyleError("model: none given (nstyle-apply MODEL pictures... out=FOLDER)")
     if config.export is not None and (len(paths) > 1 or config.out is not None):
         raise NstyleError("export: it takes a model alone, no pictures and no out")
+    check_bits(config.bits)
+    check_choice("format", config.format, FORMATS)
+    images.check_format(Path(f"any.{config.format}"), config.bits)
     return paths, config
 
 
@@ -185,11 +198,8 @@ def apply(model: Model, paths: Iterable[str], config: ApplyConfig) -> list[Path]
     """
     if config.out is None:
         raise NstyleError("out: no folder given; add out=FOLDER")
-    check_choice("format", config.format, FORMATS)
-    check_bits(config.bits)
     suffix = f".{config.format}"
     out = user_path("out", config.out)
-    images.check_format(out / f"any{suffix}", config.bits)
     if out.is_file() or out.suffix.lower() in SUFFIXES:
         raise NstyleError(f"out: {out} is no folder, which out has to be")
     named = [user_path("pictures", path) for path in paths]

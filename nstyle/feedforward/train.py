@@ -392,7 +392,7 @@ def _trained(planned: Plan, training: DictConfig, out: Path, places: Spread) -> 
             RunProgress(recipe.steps, (first,)) as progress,
             Tracking(record(training, Tracker)) as tracking,
         ):
-            tracking.begin(planned.followed(out, first + 1), recipe.steps)
+            tracking.begin(planned.followed(out, first and first + 1), recipe.steps)
             try:
                 for number in range(first + 1, recipe.steps + 1):
                     check()

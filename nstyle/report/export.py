@@ -12,7 +12,7 @@ from nstyle.files import path_exists, user_path
 from nstyle.process.command import LineParser, run_command
 from nstyle.process.progress import watched
 from nstyle.report.sweeps import Member, read
-from nstyle.runs import store
+from nstyle.runs import store, stored
 from nstyle.runs.recording import pictured_steps
 from nstyle.runs.tracking import Tracking, scores_row
 from nstyle.trackers import Followed, NoTracker, Tracker
@@ -39,7 +39,10 @@ def _main(arguments: list[str]) -> None:
     tracker = record(compose(**dict(word.partition("=")[::2] for word in settings)), Tracker)
     if isinstance(tracker, NoTracker):
         raise NstyleError("tracker: none is given; add tracker=wandb, for example")
-    runs = [run for folder in folders for run in read(user_path("run", folder)).done]
+    found = [run for folder in folders for run in read(user_path("run", folder)).done]
+    runs = list({run.folder.resolve(): run for run in found}.values())
+    if not runs:
+        raise NstyleError(f"{', '.join(folders)}: there is no finished run")
     for run in watched(runs, "exporting"):
         export(run, tracker)
     print(f"{len(runs)} runs to {tracker.name}")
@@ -55,10 +58,11 @@ def export(run: Member, tracker: Tracker) -> None:
       tracker: where to.
 
     Raises:
-      NstyleError: the tracker cannot be had.
+      NstyleError: a file of the run is damaged, or the tracker fails.
     """
     folder, result = run.folder, run.result
     assert result is not None
+    stored.check(folder, result["files"])
     last = result["steps"]
     pictures = pictured_steps(result["files"]) | {last: "result.png"}
     rows = pd.read_csv(folder / "trace.csv").to_dict("records")
@@ -69,3 +73,5 @@ def export(run: Member, tracker: Tracker) -> None:
             name = pictures.get(row["step"])
             tracking.add(row, functools.partial(images.load, folder / name) if name else None)
         tracking.add(scores_row(run.scores, last))
+    if tracking.failure is not None:
+        raise NstyleError(f"{folder}: tracker={tracker.name}: {tracking.failure}")

@@ -229,5 +229,6 @@ def sweep(
         raise KeyboardInterrupt(last.removeprefix("nstyle: "))
     if run.returncode:
         raise NstyleError(last.removeprefix("nstyle: "))
-    print(last, file=sys.stderr)
+    if last:
+        print(last, file=sys.stderr)
     return load(told[-1].split("  ")[0].removeprefix("sweep "))

@@ -54,6 +54,8 @@ def grid(
 
 def curves(traces: Sequence[tuple[str, pd.DataFrame]], term: str) -> "Figure":
     """Returns a term of traces by step, a colour for each label; see `Runs.curves`."""
+    if not traces:
+        raise NstyleError("curves: no run is left")
     figure = _figure(5.4, 2.8)
     axis = figure.subplots()
     levels = list(dict.fromkeys(label for label, _ in traces))
@@ -125,9 +127,9 @@ def _check_columns(table: pd.DataFrame, by: str, *scores: str) -> None:
 
 def _labels(levels: Sequence[str]) -> list[str]:
     """Returns levels as short texts, in lines: of sets of layers what is in them, or is not."""
-    sets = [level.strip("[]").split(",") for level in levels]
-    whole = max(sets, key=len)
-    if len(levels) > 1 and all(set(own) <= set(whole) and len(whole) > 1 for own in sets):
+    sets = [level.strip("[]").split(",") for level in levels if level.startswith("[")]
+    whole = max(sets, key=len, default=[])
+    if 1 < len(levels) == len(sets) and all(set(own) <= set(whole) for own in sets):
         levels = [_set_label(own, whole) for own in sets]
     return [textwrap.fill(level, 16) for level in levels]
 

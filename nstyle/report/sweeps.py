@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nstyle.errors import NstyleError
-from nstyle.files import Json, path_exists
+from nstyle.files import Json, path_exists, shown
 from nstyle.report import statistics
 from nstyle.runs import store, stored
 from nstyle.scores import Description
@@ -190,11 +190,6 @@ def _written(settings: Mapping[str, str]) -> dict[str, str]:
         name: shown(value) if name in NAMES_OF_FILES else plain(value)
         for name, value in settings.items()
     }
-
-
-def shown(name: str) -> str:
-    """Returns a file's name as text: bytes of it that are not UTF-8 as escapes."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def plain(text: str) -> str:

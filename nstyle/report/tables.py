@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from nstyle.report.sweeps import Sweep, shown
+from nstyle.files import shown
+from nstyle.report.sweeps import Sweep
 
 #: What else a run ends with: column of the table, column of the trace, label.
 LOSSES = {

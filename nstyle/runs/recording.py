@@ -99,20 +99,20 @@ class Recorder:
         self.job = build(self.run.planned)
         self._path = folder / "checkpoint"
         kept = self._kept()
-        stale = ("result.json", "scores.json", *store.INSPECTION)
+        rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
+        identity, settings = store.identity(folder), flat(deciding(config))
+        followed = Followed(folder.name, identity, folder, settings, len(rows))
+        self._tracking.begin(followed, self.job.steps)  # before anything that is there is touched
+        stale = ("result.json", "scores.json", store.DEEP, *store.INSPECTION)
         for name in (*asked_files(config, self.job.steps), *stale, "checkpoint"):
             stored.make_way(folder / name)
         stored.write(folder / "config.yaml", to_yaml(config).encode())
         for name in stale:
             (folder / name).unlink(missing_ok=True)
         self.state = kept.state if kept else None
-        rows, self._earlier = (kept.rows, kept.seconds) if kept else ([], 0.0)
         self._batch = max(self._batch, kept.batch if kept else 1)
         self._started = time.monotonic()
         self._due = self._started + config.checkpoint_every
-        identity, settings = store.identity(folder), flat(deciding(config))
-        followed = Followed(folder.name, identity, folder, settings, len(rows))
-        self._tracking.begin(followed, self.job.steps)
         self.trace = files.enter_context(store.Trace(folder / "trace.csv", rows))
 
     def _kept(self) -> store.Checkpoint | None:

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Self
+from contextlib import contextmanager, suppress
+from typing import Any, Self
 
 import numpy as np
 
 from nstyle import images
 from nstyle.errors import NstyleError
+from nstyle.files import shown
+from nstyle.process.interrupts import asked
 from nstyle.trackers import Followed, Log, Tracker
 
 _PICTURES = 10  # of a run, evenly spaced
@@ -19,11 +21,15 @@ class Tracking:
 
     Args:
       tracker: that opens the log.
+
+    Attributes:
+      failure: why the log ended early, or None.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker, self._every = tracker, 1
         self._log: Log | None = None
+        self.failure: str | None = None
 
     def begin(self, run: Followed, steps: int) -> None:
         """Opens the log.
@@ -33,11 +39,12 @@ class Tracking:
           steps: that it makes at most.
 
         Raises:
-          NstyleError: the tracker cannot be had; nothing is lost yet.
+          NstyleError: the tracker cannot be had.
         """
         self._every = max(1, steps // _PICTURES)
+        settings = {name: _readable(value) for name, value in run.settings.items()}
         try:
-            self._log = self._tracker.open(run)
+            self._log = self._tracker.open(run._replace(name=shown(run.name), settings=settings))
         except NstyleError:
             raise
         except Exception as error:
@@ -54,29 +61,32 @@ class Tracking:
         """
         if self._log is None:
             return
+        step = int(row["step"])
+        numbers = {name: value for name, value in row.items() if name != "step"}
+        pixels = None
+        if picture is not None and step % self._every == 0:
+            pixels = np.asarray(images.to_pillow(picture()))
         with self._guarded():
-            numbers = {name: value for name, value in row.items() if name != "step"}
-            step = int(row["step"])
-            shown = None
-            if picture is not None and step % self._every == 0:
-                shown = np.asarray(images.to_pillow(picture()))
-            self._log.add(step, numbers, shown)
+            self._log.add(step, numbers, pixels)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._log is not None:
             with self._guarded():
-                self._log.close()
+                self._log.close(is_whole=kind is None and not asked())
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever a service and its package may raise
-            self._log = None
-            told = f"tracker={self._tracker.name}: {_line(error)}; the run goes on without it"
+            log, self._log, self.failure = self._log, None, _line(error)
+            if log is not None:
+                with suppress(Exception):
+                    log.close(is_whole=False)
+            told = f"tracker={self._tracker.name}: {self.failure}; it is followed no further"
             print(f"nstyle: note: {told}", file=sys.stderr)
 
 
@@ -88,3 +98,10 @@ def scores_row(scores: Mapping[str, float | None], step: int) -> dict[str, float
 
 def _line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _readable(value: Any) -> Any:
+    """Returns a setting whose texts any tool can write: bytes that are not UTF-8 as escapes."""
+    if isinstance(value, list):
+        return [_readable(own) for own in value]
+    return shown(value) if isinstance(value, str) else value

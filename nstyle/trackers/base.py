@@ -20,7 +20,7 @@ class Followed(NamedTuple):
       identity: letters and digits, the same when the run goes on.
       folder: where it is made.
       settings: that decide its result, by name, those of groups as `pooling.exponent`.
-      first: steps that an earlier process made and logged.
+      first: the step with which it goes on; 0: it is new, and a log of before is replaced.
     """
 
     name: str
@@ -39,8 +39,12 @@ class Log:
         """Adds numbers by name, and now and then a picture, uint8 (height, width, 3)."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Writes what is still to be written."""
+    def close(self, is_whole: bool) -> None:
+        """Writes what is still to be written.
+
+        Args:
+          is_whole: whether the run is made to its end.
+        """
 
 
 class RunLog(Log):
@@ -61,7 +65,7 @@ class RunLog(Log):
         shown = {} if picture is None else {"picture": self._image(picture)}
         self._run.log({**numbers, **shown}, step=step)
 
-    def close(self) -> None:
+    def close(self, is_whole: bool) -> None:
         """Ends the tool's run."""
         self._run.finish()
 

@@ -4,10 +4,13 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
+from nstyle.files import cache_dir
 from nstyle.trackers.base import Followed, Log, Tracker
 
 #: Characters that no name may have there.
@@ -28,17 +31,23 @@ class MLflow(Tracker):
     def open(self, run: Followed) -> Log:
         """Returns a log, of the same run there when this one goes on."""
         mlflow = self._library("mlflow")
-        client = mlflow.MlflowClient()
-        found = client.get_experiment_by_name(self.project)
-        experiment = found.experiment_id if found else client.create_experiment(self.project)
-        same = client.search_runs([experiment], f"tags.nstyle = '{run.identity}'")
-        if same:
+        # The first process makes the store; others that begin beside it would find half of one.
+        with FileLock(_lock()):
+            client = mlflow.MlflowClient()
+            found = client.get_experiment_by_name(self.project)
+            experiment = found.experiment_id if found else client.create_experiment(self.project)
+            same = client.search_runs([experiment], f"tags.nstyle = '{run.identity}'")
+        for own in same if not run.first else []:
+            client.delete_run(own.info.run_id)
+        if run.first and same:
             identity = same[0].info.run_id
             client.update_run(identity, "RUNNING")
         else:
             tags = {"nstyle": run.identity}
             identity = client.create_run(experiment, tags=tags, run_name=run.name).info.run_id
-            for name, value in run.settings.items():
+        known = same[0].data.params if run.first and same else {}
+        for name, value in run.settings.items():
+            if _name(name) not in known:
                 client.log_param(identity, _name(name), value)
         return _Run(client, identity, mlflow.entities.Metric)
 
@@ -56,9 +65,15 @@ class _Run(Log):
         if picture is not None:
             self._client.log_image(self._identity, picture, key="picture", step=step)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._identity)
+    def close(self, is_whole: bool) -> None:
+        self._client.set_terminated(self._identity, "FINISHED" if is_whole else "KILLED")
 
 
 def _name(name: str) -> str:
     return _REFUSED.sub("_", name)
+
+
+def _lock() -> Path:
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "mlflow.lock"

@@ -1,5 +1,6 @@
 """TensorBoard: event files in the run's folder, `tensorboard --logdir runs`."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,11 @@ class TensorBoard(Tracker):
 
     def open(self, run: Followed) -> Log:
         """Returns a log; what a killed process wrote beyond the steps it kept is taken back."""
+        library, folder = self._library("tensorboardX"), run.folder / "tensorboard"
+        if not run.first:
+            shutil.rmtree(folder, ignore_errors=True)
         purge = {"purge_step": run.first} if run.first else {}
-        writer = self._library("tensorboardX").SummaryWriter(
-            str(run.folder / "tensorboard"), **purge
-        )
+        writer = library.SummaryWriter(str(folder), **purge)
         rows = "\n".join(f"| {name} | {value} |" for name, value in run.settings.items())
         writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}", run.first)
         return _Events(writer)
@@ -38,5 +40,5 @@ class _Events(Log):
         if picture is not None:
             self._writer.add_image("picture", picture, step, dataformats="HWC")
 
-    def close(self) -> None:
+    def close(self, is_whole: bool) -> None:
         self._writer.close()

@@ -24,6 +24,9 @@ class Trackio(Tracker):
         """Returns a log, of the same run there when this one goes on."""
         trackio = self._library("trackio")
         with _quiet():
+            same = [own for own in trackio.Api().runs(self.project) if own.name == run.name]
+            for own in same if not run.first else []:
+                own.delete()
             # A context of its own for each run: in one, the next would end the one before.
             opened = contextvars.Context().run(
                 trackio.init,
@@ -39,9 +42,9 @@ class Trackio(Tracker):
 
 
 class _Run(RunLog):
-    def close(self) -> None:
+    def close(self, is_whole: bool) -> None:
         with _quiet():
-            super().close()
+            super().close(is_whole)
 
 
 def _quiet() -> contextlib.AbstractContextManager[Any]:
