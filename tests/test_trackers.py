@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import values_in
 
+from nstyle.config import compose, record, run_settings, to_yaml
 from nstyle.runs import recording
 from nstyle.runs.tracking import Tracking
-from nstyle.trackers import Followed, Log, Tracker
+from nstyle.trackers import Followed, Log, NoTracker, Tracker
 
 QUICK = ["size=48", "steps=6", "pyramid.levels=1", "tolerance=0", "save_every=3"]
 
@@ -258,3 +260,12 @@ def test_what_cannot_be_had_is_one_line_before_the_run(nstyle_here, given, tmp_p
         2,
         "nstyle export: tracker: none is given; add tracker=wandb, for example\n",
     )
+
+
+def test_settings_of_a_run_of_before_are_read(tmp_path):
+    known = yaml.safe_load(to_yaml(compose(seed=7)))
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({name: known[name] for name in known if name not in ("bits", "tracker")})
+    )
+    config = run_settings(tmp_path / "config.yaml")
+    assert (config.seed, config.bits, record(config, Tracker)) == (7, 8, NoTracker())

@@ -13,6 +13,7 @@ from .composing import flat as flat
 from .composing import from_yaml as from_yaml
 from .composing import identifying as identifying
 from .composing import parse_settings as parse_settings
+from .composing import run_settings as run_settings
 from .composing import to_yaml as to_yaml
 from .errors import one_line_errors as one_line_errors
 from .groups import VERSION_BASE as VERSION_BASE

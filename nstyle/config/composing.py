@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -263,13 +264,18 @@ def to_yaml(config: Mapping[str, Any] | DictConfig) -> str:
 
 
 def from_yaml(text: str) -> DictConfig:
-    """Returns the settings that `to_yaml` wrote.
+    """Returns the settings that `to_yaml` wrote."""
+    return OmegaConf.create(cast(Json, yaml.safe_load(text)))
+
+
+def run_settings(file: Path) -> DictConfig:
+    """Returns the settings of a run that are in a file.
 
     What an earlier version did not know and decides no result is as it is by default.
     """
-    values = cast(Json, yaml.safe_load(text))
-    missing = [key for key in OUTPUT_KEYS if key not in values]
+    config = from_yaml(file.read_text())
+    missing = [key for key in OUTPUT_KEYS if key not in config]
     if missing:
         blank = cast(Json, OmegaConf.to_container(compose()))
-        values |= {key: blank[key] for key in missing}
-    return OmegaConf.create(values)
+        config.update({key: blank[key] for key in missing})
+    return config

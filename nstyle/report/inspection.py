@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from nstyle import images
 from nstyle.arrays import Image
-from nstyle.config import from_yaml, use_folder
+from nstyle.config import run_settings, use_folder
 from nstyle.errors import NstyleError
 from nstyle.files import user_path, write_atomic
 from nstyle.images.colour import grey, with_chrominance
@@ -81,7 +81,7 @@ def inspect(folder: Path, with_sensitivity: bool = False) -> list[Path]:
     if result is None:
         raise NstyleError(f"{folder}: there is no finished run in it")
     stored.check(folder, result["files"])
-    config = from_yaml((folder / "config.yaml").read_text())
+    config = run_settings(folder / "config.yaml")
     planned = plan(config)
     changed = [name for name, own in result["inputs"].items() if planned.digests.get(name) != own]
     if changed:

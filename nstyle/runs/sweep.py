@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig
 
-from nstyle.config import PATH_KEYS, from_yaml, to_yaml
+from nstyle.config import PATH_KEYS, run_settings, to_yaml
 from nstyle.errors import NstyleError
 from nstyle.process.progress import Place, watched
 from nstyle.runs import store, stored
@@ -187,7 +187,7 @@ def task_of(frozen: Path) -> Task:
     label = " ".join(f"{key}={value}" for key, value in own["settings"].items())
     seconds = found.seconds()
     mean = sum(seconds) / len(seconds) if seconds else None
-    config = from_yaml(frozen.read_text())
+    config = run_settings(frozen)
     return Task(config, own["command"], Place(len(seconds), len(found.runs), label, mean))
 
 
