@@ -70,6 +70,29 @@ def test_python_blocks_are_python(page):
         compile(block, str(page), "exec")
 
 
+@pytest.mark.slow
+def test_python_blocks_run(pictures, tmp_path, monkeypatch):
+    """Those of the readme and of the page about Python, as written but for sizes and steps."""
+    monkeypatch.chdir(tmp_path)
+    for name, copy in (("content", "photo"), ("style", "art")):
+        (tmp_path / f"{copy}.jpg").write_bytes((pictures / f"{name}.png").read_bytes())
+    small = {
+        "size=256": 'size=48, steps=2, **{"pyramid.levels": 1}',
+        ", steps=100": "",
+        'pairs="few", size=128': 'pairs=[["photo.jpg", "art.jpg"]], size=48, steps=12, threads=1',
+    }
+    python = blocks(ROOT / "docs" / "python.md", "python")[:3]
+    found = {}
+    for block in (*blocks(ROOT / "README.md", "python"), *python):
+        for written, quick in small.items():
+            block = block.replace(written, quick)
+        exec(block, found)
+    assert found["result"].image.shape == (36, 48, 3)
+    assert len(found["again"]) == 6
+    assert list(found["differences"].index) == ["max"]
+    assert {"grid.pdf", "curves.svg", "trade-off.pdf"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_the_page_of_settings_has_every_option():
     spec = importlib.util.spec_from_file_location("page", ROOT / "docs" / "settings_page.py")
     module = importlib.util.module_from_spec(spec)
