@@ -16,6 +16,9 @@ from nstyle.trackers.base import Followed, Log, Tracker
 #: Characters that no name may have there.
 _REFUSED = re.compile(r"[^\w\-./ :]")
 
+#: Most parameters of a call.
+_PARAMS = 100
+
 
 @dataclass(frozen=True)
 class MLflow(Tracker):
@@ -46,9 +49,14 @@ class MLflow(Tracker):
             tags = {"nstyle": run.identity}
             identity = client.create_run(experiment, tags=tags, run_name=run.name).info.run_id
         known = same[0].data.params if run.first and same else {}
-        for name, value in run.settings.items():
-            if _name(name) not in known:
-                client.log_param(identity, _name(name), value)
+        settings = {_name(name): str(value) for name, value in run.settings.items()}
+        params = [
+            mlflow.entities.Param(name, value)
+            for name, value in settings.items()
+            if name not in known
+        ]
+        for begin in range(0, len(params), _PARAMS):
+            client.log_batch(identity, params=params[begin : begin + _PARAMS])
         return _Run(client, identity, mlflow.entities.Metric)
 
 
