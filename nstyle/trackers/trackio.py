@@ -24,9 +24,11 @@ class Trackio(Tracker):
         """Returns a log, of the same run there when this one goes on."""
         trackio = self._library("trackio")
         with _quiet():
-            same = [own for own in trackio.Api().runs(self.project) if own.name == run.name]
-            for own in same if not run.first else []:
-                own.delete()
+            if not run.first:
+                with contextlib.suppress(ValueError):  # there is no such project yet
+                    for own in trackio.Api().runs(self.project):
+                        if own.name == run.name:
+                            own.delete()
             # A context of its own for each run: in one, the next would end the one before.
             opened = contextvars.Context().run(
                 trackio.init,
