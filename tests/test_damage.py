@@ -25,6 +25,7 @@ from nstyle.config import compose, compose_training
 from nstyle.errors import NstyleError
 from nstyle.feedforward import apply, data, models, train
 from nstyle.feedforward.network import Architecture, parameter_shapes
+from nstyle.feedforward.training import Recipe as RealRecipe
 from nstyle.feedforward.training import State, initial_state
 from nstyle.runs import finished, session, store, stored
 from nstyle.web import serve
@@ -407,7 +408,7 @@ def training(tmp_path, pictures, monkeypatch):
 
     class Recipe:
         steps = 4
-        optimizer = train.Recipe(None, architecture, 4).optimizer
+        optimizer = RealRecipe(None, architecture, 4).optimizer
 
     Recipe.architecture = architecture
     planned = train.Plan(Recipe, 0.0, None, None, [], {}, {"training": {"steps": 4, "late": None}})

@@ -10,13 +10,11 @@ OUT/
 """
 
 import functools
-import hashlib
-import json
 import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +23,8 @@ from omegaconf import DictConfig
 
 from nstyle import __version__, images
 from nstyle.config import (
-    LOSS_KEYS,
-    NAME_KEYS,
     combinations,
     compose_training,
-    deciding,
-    files,
-    flat,
     folder_name,
     read,
     record,
@@ -41,11 +34,10 @@ from nstyle.config import (
 from nstyle.errors import NstyleError
 from nstyle.feedforward import data, models
 from nstyle.feedforward.checkpoints import Checkpoints, Lowest, tell
-from nstyle.feedforward.network import LEAST_SIDE, Architecture, paint, single_style
+from nstyle.feedforward.network import paint, single_style
+from nstyle.feedforward.planning import Plan, loss_settings, plan
 from nstyle.feedforward.resolution import enlarged
 from nstyle.feedforward.training import (
-    Goal,
-    Recipe,
     Spread,
     State,
     compile_step,
@@ -53,22 +45,17 @@ from nstyle.feedforward.training import (
     network_input,
     perceptual_loss,
     spread,
-    stacked_styles,
 )
 from nstyle.files import Json, remove_half_written, user_path
-from nstyle.networks import Params
-from nstyle.objective import LossWeights, Problem, References, Structure, Targets, Terms
-from nstyle.objective.problems import check_size, content_target, reference, style_target
+from nstyle.objective import Terms
 from nstyle.process.command import LineParser, run_command
 from nstyle.process.interrupts import check, handled, uninterrupted
 from nstyle.process.progress import RunProgress
 from nstyle.runs import store, stored
-from nstyle.runs.inputs import Picture, network_of, style_size
-from nstyle.runs.planning import loss_weights, structure_of
 from nstyle.runs.resources import keep_compiled, limit_threads
 from nstyle.runs.tracking import Tracking
 from nstyle.scores import fidelity
-from nstyle.trackers import Followed, Tracker
+from nstyle.trackers import Tracker
 
 HELP = """\
 nstyle-train: a network that paints in one pass, trained on the losses of nstyle
@@ -90,9 +77,6 @@ Several trainings:               nstyle-train -m seed=0,1 style_weight=5,10 ... 
 Recipes of your own, in YAML:    nstyle-train --config-dir FOLDER recipe=NAME ...
 """
 
-#: Settings that say where results go and how often, not what they are.
-_OUTPUT_KEYS = ("out", "checkpoint_every", "sample_every", "tracker")
-
 #: Steps between the rows of the trace; each of the first ones has a row.
 _ROW_EVERY = 10
 
@@ -101,44 +85,6 @@ _EARLY_SAMPLES = (1, 10)
 
 #: Pictures and styles in a sample.
 _SAMPLES = 4
-
-
-class Plan(NamedTuple):
-    """A training whose inputs are read and checked.
-
-    Attributes:
-      recipe: its static part.
-      goal: what its losses are evaluated with.
-      pictures: to learn from.
-      held_out: pictures to judge it by, float32 (n, size, size, 3).
-      styles: file and hash of every style picture.
-      losses: the settings of its losses.
-      settings: all that decides the result, as JSON has it.
-    """
-
-    recipe: Recipe
-    goal: Goal
-    pictures: data.Pictures
-    held_out: np.ndarray
-    styles: list[dict[str, str]]
-    losses: Json
-    settings: Json
-
-    @property
-    def identity(self) -> str:
-        """A hash of the settings; one that comes later is null in them, and left out."""
-        told = {
-            group: {key: own[key] for key in own if own[key] is not None}
-            if isinstance(own, dict)
-            else own
-            for group, own in self.settings.items()
-        }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-    def followed(self, out: Path, first: int) -> Followed:
-        """Returns what a tracker is told of the training in a folder, before a step."""
-        settings = flat({"training": self.settings["training"], **self.losses})
-        return Followed(out.name, self.identity[:12], out, settings, first)
 
 
 def main() -> None:
@@ -163,7 +109,7 @@ def _main(arguments: list[str]) -> None:
         return
     training, losses = compose_training(settings)
     if options.cfg:
-        print(to_yaml(training) + to_yaml(_loss_settings(losses)), end="")
+        print(to_yaml(training) + to_yaml(loss_settings(losses)), end="")
         return
     print(train(training, losses))
 
@@ -255,98 +201,6 @@ def _check_outside(training: DictConfig) -> None:
     out, images = (user_path(key, training[key]).resolve() for key in ("out", "images"))
     if out.is_relative_to(images):
         raise NstyleError(f"out: {training.out} lies among the images; choose another folder")
-
-
-def plan(training: DictConfig, losses: DictConfig) -> Plan:
-    """Reads what the settings name and checks it all.
-
-    Raises:
-      NstyleError: one line that names what is wrong.
-    """
-    paintings = [file for file in files(training, "style") if file]
-    if not paintings and training.upscale is None:
-        raise NstyleError("style: no picture given; add style=FILE")
-    architecture = Architecture(
-        width=training.width,
-        blocks=training.blocks,
-        styles=max(1, len(paintings)),
-        upsampling=training.upsampling,
-        upscale=training.upscale,
-        border=training.border,
-    )
-    if training.upscale is not None:
-        _check_upscale(training, losses)
-    elif not losses.style_layers:
-        raise NstyleError("style_layers: none, so that nothing of a style would be learnt")
-    structure = structure_of(losses, "torchvision")
-    square = (training.size, training.size, 3)
-    check_size(structure, "size", square)
-    read_at = style_size(losses.style_size, training.size, square)
-    styles = [Picture.of(images.load(file, read_at)) for file in paintings]
-    for picture in styles:
-        check_size(structure, "style", picture.array.shape)
-    pictures = data.pictures_of(training.images)
-    held_out = data.held_out(pictures, training.size)
-
-    network = network_of(losses)
-    structure = structure_of(losses, network.pixels)
-    targets: list[Json] = [style_target(structure, network.params, s.array) for s in styles]
-    goal = Goal(network.params, stacked_styles(targets or [{}]), loss_weights(losses, structure))
-    if losses.balance:
-        found = _references(structure, network.params, targets or [{}], held_out)
-        goal = goal._replace(references=found)
-    named = [
-        {"file": Path(file).name, "sha256": picture.digest}
-        for file, picture in zip(paintings, styles, strict=True)
-    ]
-    own = {key: training[key] for key in training if key not in (*_OUTPUT_KEYS, "style", "images")}
-    kept = _loss_settings(losses)
-    settings = {
-        "training": own,
-        "losses": {key: kept[key] for key in kept if key not in NAME_KEYS},
-        "style": [style["sha256"] for style in named],
-        "images": pictures.digest,
-        "weights": network.sha256,
-    }
-    recipe = Recipe(
-        structure, architecture, training.steps, training.learning_rate, training.final_rate
-    )
-    return Plan(recipe, goal, pictures, held_out, named, kept, settings)
-
-
-def _references(
-    structure: Structure, params: Params, targets: list[Json], pictures: np.ndarray
-) -> References:
-    """Returns the references of a training, means over the pictures held out; see `Goal`."""
-    contents = [content_target(structure, params, jnp.asarray(picture)) for picture in pictures]
-
-    def of_style(target: Json) -> References:
-        found = []
-        for picture, content in zip(pictures, contents, strict=True):
-            problem = Problem(params, Targets(content, target), LossWeights({}, {}))
-            found.append(reference(structure, problem, picture))
-        return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
-
-    by_style = [of_style(target) for target in targets]
-    own = jax.tree.map(lambda *values: jnp.stack(values), *(found.style for found in by_style))
-    return References(by_style[0].content, own)
-
-
-def _check_upscale(training: DictConfig, losses: DictConfig) -> None:
-    """Refuses what has no meaning where pictures are made larger, and sizes that do not divide."""
-    for key, value in (("style", training.style), ("style_layers", losses.style_layers)):
-        if value:
-            raise NstyleError(f"{key}: {value} with upscale={training.upscale}, which has no style")
-    least = LEAST_SIDE * training.upscale
-    if training.size < least or training.size % training.upscale:
-        raise NstyleError(
-            f"size: {training.size} is no multiple of upscale={training.upscale} from {least} on"
-        )
-
-
-def _loss_settings(losses: DictConfig) -> Json:
-    values = deciding(losses)
-    return {key: values[key] for key in LOSS_KEYS}
 
 
 def _check_same(out: Path, settings: Json) -> None:
