@@ -225,12 +225,7 @@ def _task(composed: "DictConfig") -> Any:
     around = OmegaConf.create({"hydra": hydra_config})
     use_folder(own_configs(around))
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
-    compared = dict(hydra_config.sweeper.get("params") or {})
-    given = {override.partition("=")[0] for override in overrides}
-    if hydra_config.mode == RunMode.RUN and compared and compared.keys() - given:
-        told = f"experiment={composed.experiment}: it compares {', '.join(compared)}: add -m"
-        print(f"nstyle: {told}", file=sys.stderr)
-        sys.exit(2)
+    _check_compared(composed, hydra_config, overrides)
     searching = hydra_config.mode == RunMode.MULTIRUN and not composed.frozen
     if composed.frozen:
         tasks = [task_of(Path(frozen)) for frozen in composed.frozen]
@@ -265,6 +260,17 @@ def _task(composed: "DictConfig") -> Any:
         ]
         raise NstyleError(f"objectives: {', '.join(missing)}: the pictures are too small for it")
     return scores[0] if searching and scores is not None and len(scores) == 1 else scores
+
+
+def _check_compared(composed: "DictConfig", hydra_config: Any, overrides: list[str]) -> None:
+    """Ends a run that is an experiment without -m, unless it says which one of its runs it is."""
+    compared = dict(hydra_config.sweeper.get("params") or {})
+    if hydra_config.mode.name == "RUN" and compared.keys() - {
+        override.partition("=")[0] for override in overrides
+    }:
+        told = f"experiment={composed.experiment}: it compares {', '.join(compared)}: add -m"
+        print(f"nstyle: {told}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _tell(config: "DictConfig", performed: "Performed") -> None:

@@ -106,12 +106,7 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
         there = {i: reusable_result(run) for i, run in wanted.items()}
         missing = [i for i in wanted if there[i] is None]
         tell(note for i in missing for note in effort(wanted[i].planned))
-        tell(
-            f"made before, so that there is nothing to follow: nstyle export {run.folder}"
-            f" tracker={record(run.config, Tracker).name}"
-            for i, run in wanted.items()
-            if i not in missing and not isinstance(record(run.config, Tracker), NoTracker)
-        )
+        tell(note for i, run in wanted.items() if i not in missing for note in _unfollowed(run))
         trackings = {
             i: held.enter_context(Tracking(record(wanted[i].config, Tracker))) for i in missing
         }
@@ -134,6 +129,15 @@ def perform_together(tasks: Sequence[Task]) -> list[Performed | NstyleError]:
             out = Path(run.config.out).expanduser()
             images.save(out, result_of(run), run.metadata, bits=run.config.bits)
     return [outcomes[i] for i in range(len(tasks))]
+
+
+def _unfollowed(run: Prepared) -> list[str]:
+    """Returns a note for a run that was made before and whose tracker is to have it."""
+    tracker = record(run.config, Tracker)
+    if isinstance(tracker, NoTracker):
+        return []
+    told = f"nstyle export {run.folder} tracker={tracker.name}"
+    return [f"made before, so that there is nothing to follow: {told}"]
 
 
 def _prepare(task: Task) -> Prepared:
