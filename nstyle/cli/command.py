@@ -265,9 +265,8 @@ def _task(composed: "DictConfig") -> Any:
 def _check_compared(composed: "DictConfig", hydra_config: Any, overrides: list[str]) -> None:
     """Ends a run that is an experiment without -m, unless it says which one of its runs it is."""
     compared = dict(hydra_config.sweeper.get("params") or {})
-    if hydra_config.mode.name == "RUN" and compared.keys() - {
-        override.partition("=")[0] for override in overrides
-    }:
+    given = {override.partition("=")[0] for override in overrides}
+    if hydra_config.mode.name == "RUN" and compared.keys() - given:
         told = f"experiment={composed.experiment}: it compares {', '.join(compared)}: add -m"
         print(f"nstyle: {told}", file=sys.stderr)
         sys.exit(2)
