@@ -183,6 +183,22 @@ def command(*arguments, folder, module="nstyle.cli"):
     )
 
 
+def press_ctrl_c(patched):
+    """Has the first run that writes its second step down be interrupted."""
+    from nstyle.runs import recording
+
+    add = recording.Recorder.add
+    pressed = []
+
+    def interrupted(record, step):
+        add(record, step)
+        if step.step == 2 and not pressed:
+            pressed.append(step)
+            signal.raise_signal(signal.SIGINT)
+
+    patched.setattr(recording.Recorder, "add", interrupted)
+
+
 def replaced(settings, *others):
     """Returns settings, `others` in the place of those of their names."""
     return [*{setting.partition("=")[0]: setting for setting in (*settings, *others)}.values()]

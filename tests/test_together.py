@@ -2,14 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-from conftest import replaced
+from conftest import press_ctrl_c, replaced
 
 from nstyle import images
 from nstyle.config import compose
@@ -213,17 +212,8 @@ def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
     settings = ["-m", *given, *replaced(SWEEP, "steps=5"), "seed=0,1,2", "batch=3"]
     assert nstyle_here(*settings)[0] == 0
     (tmp_path / "runs").rename(tmp_path / "whole")
-    add = recording.Recorder.add
-    pressed = []
-
-    def interrupted(record, moment):
-        add(record, moment)
-        if moment.step == 2 and not pressed:
-            pressed.append(moment)
-            signal.raise_signal(signal.SIGINT)
-
     with monkeypatch.context() as patched:
-        patched.setattr(recording.Recorder, "add", interrupted)
+        press_ctrl_c(patched)
         status, _, err = nstyle_here(*settings)
     assert (status, err.splitlines()[-1]) == (
         130,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import struct
 import sys
 from collections import defaultdict
@@ -13,10 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import values_in
+from conftest import press_ctrl_c, values_in
 
 from nstyle.config import compose, record, run_settings, to_yaml
-from nstyle.runs import recording
 from nstyle.runs.tracking import Tracking
 from nstyle.trackers import Followed, Log, NoTracker, Tracker
 
@@ -191,17 +189,8 @@ def test_runs_made_together_go_on_in_logs_of_their_own(
 ):
     own = chosen(name)
     command = ["-m", *given, *QUICK, "scores=false", "seed=0,1", "init=noise", "batch=2", *own]
-    add = recording.Recorder.add
-    pressed = []
-
-    def interrupted(record, step):
-        add(record, step)
-        if step.step == 2 and not pressed:
-            pressed.append(step)
-            signal.raise_signal(signal.SIGINT)
-
     with monkeypatch.context() as patched:
-        patched.setattr(recording.Recorder, "add", interrupted)
+        press_ctrl_c(patched)
         assert nstyle_here(*command)[0] == 130
     assert nstyle_here(*command)[0] == 0
     kept = READ[name](offline)
