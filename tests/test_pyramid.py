@@ -22,7 +22,7 @@ def small(pictures):
         **{"size": 48, "style_size": 44, "steps": 4},
         **{"style_layers": ["conv1_1", "conv2_1"], "content_layers": ["conv2_2"]},
         **{"pyramid.levels": 3, "pyramid.factor": 2.0, "pyramid.steps": 3},
-        **{"pyramid.least": 8, "pyramid.noise": 0.1, "tolerance": 0.0},
+        **{"pyramid.least": 8, "pyramid.noise": 0.1, "pyramid.detail": 0.0, "tolerance": 0.0},
     }
 
 
@@ -77,10 +77,50 @@ def test_each_size_starts_from_the_one_before_scaled_up(small, noise, value_rang
 def test_each_seed_and_size_draws_its_own_noise():
     image = jnp.zeros((8, 8, 3))
     drawn = [
-        scaled_up(image, (16, 16, 3), Detail(1.0, jax.random.key(seed)), stage)
+        scaled_up(image, (16, 16, 3), Detail(0.0, None, 1.0, jax.random.key(seed)), stage)
         for seed, stage in ((0, 1), (0, 2), (1, 1))
     ]
     assert len({float(image.sum()) for image in drawn}) == 3
+
+
+@pytest.mark.parametrize("init", ["content", "style", "file"])
+def test_each_size_has_the_detail_of_the_first_picture(small, pictures, init):
+    """A size starts from the first picture there, plus what the size before changed, scaled up."""
+    file = pictures / "content.png"
+    settings = small | {
+        "init": str(file) if init == "file" else init,
+        "style_size": "content",
+        **{"pyramid.noise": 0.0, "pyramid.detail": 1.0, "value_range": 255.0},
+    }
+    job = build(plan(compose(**settings)))
+    first = images.load(file if init == "file" else small[init], "48x36")
+    steps = list(run(job))
+    for end, start, width in ((4, 5, 24), (8, 9, 48)):
+        coarser, own = (255 * images.resize(first, w, w * 3 // 4) for w in (width // 2, width))
+        changed = np.asarray(steps[end].best_image()) - coarser
+        expected = own + jax.image.resize(changed, own.shape, "cubic")
+        # a file is read at each size, and a byte's rounding apart from one that is read once
+        atol = 1.0 if init == "file" else 1e-3
+        np.testing.assert_allclose(steps[start].best_image(), expected, atol=atol)
+
+
+def test_what_no_size_changes_is_whole_at_the_end(small):
+    """The photograph, which has no content loss, comes through all sizes as it is."""
+    settings = small | {"style_weight": 0.0, "tv_weight": 0.0, "pyramid.noise": 0.0}
+    photograph = images.load(small["content"], 48)
+    for detail, equal in ((1.0, True), (0.0, False)):
+        job = build(plan(compose(**settings | {"pyramid.detail": detail})))
+        (*_, last) = run(job)
+        assert np.allclose(last.best_image(), photograph, atol=1e-5) is equal
+
+
+@pytest.mark.parametrize("init", ["noise", "mixture"])
+def test_a_first_picture_with_noise_has_no_detail_to_add(small, init):
+    ends = [
+        list(run(build(plan(compose(**small | {"init": init, "pyramid.detail": detail})))))[-1]
+        for detail in (0.0, 1.0)
+    ]
+    assert ends[0].value == ends[1].value
 
 
 @pytest.mark.parametrize("cut", [0, 4, 5, 7, 12])

@@ -181,7 +181,7 @@ def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path
     whole, save = recording.build, images.save
 
     def build_some(planned):
-        if planned.detail[1] == 1:  # the seed
+        if planned.detail.seed == 1:
             raise NstyleError("no luck")
         return whole(planned)
 

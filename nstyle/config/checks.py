@@ -53,6 +53,7 @@ _RANGES = {
     "pyramid.factor": (1.1, 16.0),
     "pyramid.steps": (1, 1_000_000),
     "pyramid.least": (1, math.inf),
+    "pyramid.detail": (0, 2),
     "pyramid.noise": (0, 1),
     **dict.fromkeys(("noise.low", "noise.high", "noise.mean", "noise.std"), (-1e6, 1e6)),
 }

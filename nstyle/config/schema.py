@@ -29,6 +29,7 @@ class PyramidConfig:
     factor: float = MISSING
     steps: int = MISSING
     least: int = MISSING
+    detail: float = MISSING
     noise: float = MISSING
 
 

@@ -5,7 +5,7 @@ Everything here works on arrays; the room `runs` puts files and settings around 
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,13 +88,19 @@ class Stage(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """White noise in place of the detail that a picture lacks once it is scaled up.
+    """What a picture lacks once it is scaled up: detail of the first picture, and white noise.
 
     Attributes:
-      std: in the units of the picture's pixels.
+      share: how much of the first picture's detail is added: 1 adds to the first picture, at each
+        size, what the sizes before have changed of it (Kolkin et al. 2019, arXiv 1904.12785,
+        section 2.5, whose photograph's Laplacian is added so).
+      first: (shape) -> the first picture at that shape; None adds noise alone.
+      std: of the noise, in the units of the picture's pixels.
       key: each stage draws its own noise from it.
     """
 
+    share: Float[Array, ""] | float
+    first: Callable[[tuple[int, ...]], Image] | None
     std: Float[Array, ""] | float
     key: PRNGKeyArray
 
@@ -102,15 +108,14 @@ class Detail(NamedTuple):
 def scaled_up(
     image: Image, shape: tuple[int, ...], detail: Detail | None, stage: int
 ) -> Float[Array, "larger_h larger_w 3"]:
-    """Returns where a stage starts: the picture of the one before at its shape, with noise.
-
-    A smooth picture is a poor start, as every style has detail: with some noise, of whichever kind,
-    the steps that a size needs are fewer by a tenth.
-    """
-    image = jax.image.resize(image, shape, "cubic")
+    """Returns where a stage starts: the picture of the one before at its shape, with detail."""
+    scaled = jax.image.resize(image, shape, "cubic")
     if detail is None:
-        return image
-    return image + detail.std * jax.random.normal(jax.random.fold_in(detail.key, stage), shape)
+        return scaled
+    if detail.first is not None:
+        blurred = jax.image.resize(detail.first(image.shape), shape, "cubic")
+        scaled += detail.share * (detail.first(shape) - blurred)
+    return scaled + detail.std * jax.random.normal(jax.random.fold_in(detail.key, stage), shape)
 
 
 class Run(NamedTuple):
@@ -119,7 +124,7 @@ class Run(NamedTuple):
     Attributes:
       stages: from the coarsest; the last one's pictures have the size of the result.
       initial: where the first one starts, of its shape.
-      detail: noise for each picture that was scaled up; None adds none.
+      detail: what each picture that was scaled up gets; None adds nothing.
     """
 
     stages: Sequence[Stage]

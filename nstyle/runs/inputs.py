@@ -290,37 +290,74 @@ def _own_shapes(config: DictConfig, given: Given, name: str) -> list[tuple[int, 
     return [images.header(file).shape for file in files(config, name) if file]
 
 
-def first_picture(
+class Detail(NamedTuple):
+    """What a picture gets when it is scaled up; see `stages.Detail`.
+
+    Attributes:
+      share: of the first picture's detail.
+      first: the first picture at the size of the result; None where it is noise.
+      std: of the noise, in parts of white.
+      seed: of the noise.
+    """
+
+    share: float
+    first: Picture | None
+    std: float
+    seed: int
+
+
+def first_pictures(
     config: DictConfig,
     structure: Structure,
     sizes: Sequence[Size],
     content: np.ndarray | None,
     styles: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Returns the first picture, on the scale from 0 to 1."""
-    shape = sizes[0].shape
-    height, width = shape[:2]
+) -> tuple[Picture, Detail]:
+    """Returns the first picture, on the scale from 0 to 1, and what the larger sizes add to it."""
+    shape, seed, pyramid = sizes[0].shape, config.seed, config.pyramid
     settings = Noise(**config.noise)  # checked even where it is not used
+    first = _first_at(config, shape, sizes[-1].shape, content, styles)
+    if first is not None:
+        detailed = _first_at(config, sizes[-1].shape, sizes[-1].shape, content, styles)
+        whole = Picture.of(detailed) if pyramid.detail and detailed is not None else None
+        return Picture.of(first), Detail(pyramid.detail, whole, pyramid.noise, seed)
 
-    def noise() -> np.ndarray:
-        image = noise_image(settings, jax.random.key(config.seed), shape, structure)
-        return np.asarray(image) / np.float32(structure.value_range)
+    image = noise_image(settings, jax.random.key(seed), shape, structure)
+    noise = np.asarray(image) / np.float32(structure.value_range)
+    if config.init == "mixture":
+        assert content is not None
+        share = np.float32(config.init_mixture)
+        noise = share * noise + (1 - share) * scaled_to(content, shape)
+    return Picture.of(noise), Detail(0.0, None, pyramid.noise, seed)
 
+
+def _first_at(
+    config: DictConfig,
+    shape: tuple[int, ...],
+    result: tuple[int, ...],
+    content: np.ndarray | None,
+    styles: Sequence[np.ndarray],
+) -> np.ndarray | None:
+    """Returns the picture that a run starts from, at a shape; None where noise is part of it.
+
+    Args:
+      config: settings.
+      shape: of what is returned.
+      result: shape of the result, whose proportions a file must have.
+      content: the photograph.
+      styles: the paintings.
+    """
     match config.init:
-        case "noise":
-            return noise()
+        case "noise" | "mixture":
+            return None
         case "content":
             assert content is not None
             return scaled_to(content, shape)
-        case "mixture":
-            assert content is not None
-            share = np.float32(config.init_mixture)
-            return share * noise() + (1 - share) * scaled_to(content, shape)
         case "style":
             return scaled_to(styles[0], shape)
         case file if Path(file).expanduser().is_file():
-            _check_proportions("init", file, sizes[-1].shape)
-            return _file(file, f"{width}x{height}", "long", _stamp(file))
+            _check_proportions("init", file, result)
+            return _file(file, f"{shape[1]}x{shape[0]}", "long", _stamp(file))
     raise NstyleError(
         f"init: {config.init!r} is neither a picture's file nor a name{nearest(config.init, INITS)}"
         f" (names: {', '.join(INITS)})"

@@ -67,7 +67,6 @@ class _Scene(NamedTuple):
 def build(planned: Plan) -> Job:
     """Computes targets and references, once for each picture and structure; gathers the rest."""
     structure, network = planned.structure, planned.network
-    std, seed = planned.detail
     scene = _Scene(
         structure,
         network,
@@ -75,7 +74,7 @@ def build(planned: Plan) -> Job:
         planned.recoloured,
         planned.guide,
         planned.content_map,
-        seed if structure.is_random else None,
+        planned.detail.seed if structure.is_random else None,
     )
 
     def stage(size: Size) -> Stage:
@@ -92,9 +91,22 @@ def build(planned: Plan) -> Job:
         tuple(stage(size) for size in planned.sizes),
         structure.value_range * jnp.asarray(planned.initial.array),
         planned.solver,
-        Detail(std * structure.value_range, jax.random.key(seed)) if std else None,
+        _detail(planned),
         planned.content.array if structure.luminance and planned.content is not None else None,
     )
+
+
+def _detail(planned: Plan) -> Detail | None:
+    white = planned.structure.value_range
+    share, first, std, seed = planned.detail
+    if first is None and not std:
+        return None
+
+    def first_at(picture: Picture, shape: tuple[int, ...]) -> jax.Array:
+        return white * jnp.asarray(scaled_to(picture.array, shape))
+
+    at = None if first is None else functools.partial(first_at, first)
+    return Detail(share, at, std * white, jax.random.key(seed))
 
 
 def _problem(scene: _Scene, size: Size, scale: float) -> Problem:

@@ -23,12 +23,13 @@ from nstyle.objective.regions import Guide, Labels
 from nstyle.records import Record, tried
 from nstyle.runs.fitting import TILED_COST, check_memory, fitting_solver, fitting_tile
 from nstyle.runs.inputs import (
+    Detail,
     Given,
     Network,
     Picture,
     Size,
     blend_of,
-    first_picture,
+    first_pictures,
     network_of,
     read_content,
     read_content_map,
@@ -58,8 +59,7 @@ class Plan(NamedTuple):
       sizes: from the coarsest to that of the result.
       initial: the first picture, of the coarsest size.
       solver: the solver.
-      detail: standard deviation, in parts of white, and seed of the noise that a picture gets when
-        it is scaled up.
+      detail: what a picture gets when it is scaled up.
       tolerance: see `solvers.Stopping`.
       balanced: whether terms are divided by their references, see `balance`.
       notes: what the user should know, a line each.
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     sizes: tuple[Size, ...]
     initial: Picture
     solver: Solver
-    detail: tuple[float, int]
+    detail: Detail
     tolerance: float
     balanced: bool
     notes: tuple[str, ...]
@@ -113,7 +113,7 @@ class Plan(NamedTuple):
         pictures: dict[str, Picture | Labels | None] = {
             "content": self.content,
             **_numbered("style", self.styles),
-            "init": self.initial,
+            "init": self.detail.first or self.initial,
             "content_weight_map": self.content_map,
         }
         if self.guide is not None:
@@ -218,8 +218,8 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
     )
     solver = fitting_solver(config, structure, shape, asked)
     sizes = _sizes(config, structure, shape, [style.shape for style in styles], guide, solver)
-    initial = first_picture(config, structure, sizes, content, seen)
-    check_size(structure, "init", initial.shape)
+    initial, detail = first_pictures(config, structure, sizes, content, seen)
+    check_size(structure, "init", initial.array.shape)
     return Plan(
         structure,
         network,
@@ -231,9 +231,9 @@ def plan(config: DictConfig, pictures: Given = MappingProxyType({})) -> Plan:
         guide,
         content_map,
         sizes,
-        Picture.of(initial),
+        initial,
         solver,
-        (config.pyramid.noise, config.seed),
+        detail,
         config.tolerance,
         config.balance,
         (
