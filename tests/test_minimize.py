@@ -32,8 +32,14 @@ def scales(random):
 
 @pytest.mark.parametrize(
     "method",
-    [LBFGS(), LBFGS(history_size=5), Adam(learning_rate=0.05), SGD(0.015, decay_steps=1000)],
-    ids=["lbfgs", "lbfgs-5", "adam", "sgd"],
+    [
+        LBFGS(),
+        LBFGS(history_size=5),
+        LBFGS(sobolev=0.5),
+        Adam(learning_rate=0.05),
+        SGD(0.015, decay_steps=1000),
+    ],
+    ids=["lbfgs", "lbfgs-5", "sobolev", "adam", "sgd"],
 )
 def test_finds_the_minimum_of_a_quadratic(method, scales):
     end = last(minimize(quadratic, jnp.zeros(SHAPE), scales, method, Stopping(steps=400)))
@@ -56,12 +62,12 @@ def test_no_worse_than_scipy_for_the_same_evaluations(scales):
     assert ours.best_value <= theirs + 1e-6
 
 
+@pytest.mark.parametrize("sobolev", [0.0, 1.0])
 @pytest.mark.parametrize("white", [1.0, 255.0])
-def test_first_step_changes_pixels_by_first_change_on_average(white, scales):
-    start = jnp.full(SHAPE, 20 * white)
+def test_first_step_changes_pixels_by_first_change_on_average(white, sobolev, scales):
+    start, method = jnp.full(SHAPE, 20 * white), LBFGS(first_change=0.01, sobolev=sobolev)
     images = [
-        step.best_image()
-        for step in minimize(quadratic, start, scales, LBFGS(first_change=0.01), Stopping(1), white)
+        step.best_image() for step in minimize(quadratic, start, scales, method, Stopping(1), white)
     ]
     np.testing.assert_allclose(jnp.mean(jnp.abs(images[1] - images[0])), 0.01 * white, rtol=1e-4)
 
@@ -205,10 +211,11 @@ def bumpy(image, scales):
     ("function", "method"),
     [
         (quadratic, LBFGS(history_size=4, restart_every=5)),
+        (quadratic, LBFGS(history_size=4, sobolev=0.5)),
         (bumpy, Adam(8.0)),
         (quadratic, SGD(0.015)),
     ],
-    ids=["lbfgs", "adam", "sgd"],
+    ids=["lbfgs", "sobolev", "adam", "sgd"],
 )
 def test_goes_on_as_if_it_had_never_stopped(function, method, cut, scales):
     stopping = Stopping(14, tolerance=1e-9, patience=13)

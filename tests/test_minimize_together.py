@@ -48,6 +48,7 @@ MEMBERS = {
 METHODS = {
     "lbfgs": LBFGS(history_size=5, first_change=0.5),
     "rounds": LBFGS(history_size=5, restart_every=4),
+    "sobolev": LBFGS(history_size=5, first_change=0.5, sobolev=0.5),
     "adam": Adam(1.0),
     "sgd": SGD(0.021, decay=0.9, decay_steps=5),
 }

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.fft import dctn, idctn
 
 from nstyle.errors import NstyleError
 from nstyle.records import number
 from nstyle.solvers import LBFGS, SGD, SOLVERS, Adam, FirstOrder, Stopping, lbfgs, minimize
+from nstyle.solvers.sobolev import smoothed
 
 SIDE = 32
 
@@ -30,6 +32,7 @@ class Lion(FirstOrder):
         (lambda: LBFGS(history_size=0), "solver.history_size: 0 is out of range"),
         (lambda: LBFGS(history_size=2.5), "solver.history_size: 2.5 is not a whole number"),
         (lambda: LBFGS(restart_every=-1), "solver.restart_every: -1 is out of range"),
+        (lambda: LBFGS(sobolev=-0.5), "solver.sobolev: -0.5 is out of range"),
         (lambda: Adam(b1=1.0), "solver.b1: 1.0 is out of range"),
         (lambda: SGD(decay_steps=0), "solver.decay_steps: 0 is out of range"),
         (lambda: Lion(learning_rate=0), "solver.learning_rate: 0 is out of range"),
@@ -117,3 +120,64 @@ def test_steps_are_those_of_optaxs_lbfgs(smooth, monkeypatch):
     assert ours[-1] < 1e-2 * ours[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
     np.testing.assert_allclose(ours[:15], theirs[:15], rtol=1e-5)
+
+
+def weighed(image, order):
+    """A picture with its frequencies weighed, by SciPy in float64."""
+    rows, columns = (np.arange(side) / (2 * side) for side in image.shape[:2])
+    square = rows[:, None] ** 2 + columns**2 + 1 / (2 * max(image.shape)) ** 2
+    weights = (square ** (-order / 2))[..., None]
+    weights /= np.sqrt(np.mean(weights**2))
+    return idctn(weights * dctn(image, axes=(0, 1), norm="ortho"), axes=(0, 1), norm="ortho")
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 3), (7, 5, 3), (1, 4, 3)])
+@pytest.mark.parametrize("order", [0.0, 0.5, 2.0])
+def test_frequencies_are_weighed_as_by_scipy(shape, order, random):
+    image, other = random.random((2, *shape))
+    found = smoothed(jnp.asarray(image, jnp.float32), order)
+    np.testing.assert_allclose(found, weighed(image, order), atol=1e-5)
+    np.testing.assert_allclose(  # symmetric
+        np.vdot(other, weighed(image, order)), np.vdot(weighed(other, order), image)
+    )
+    if order == 0:
+        np.testing.assert_allclose(found, image, atol=1e-6)
+
+
+def test_what_curves_as_its_inner_product_is_minimised_at_once():
+    """A bowl whose curvature is f^(2 order) is a round one in the coordinates of that order."""
+    order, middle = 1.0, np.random.default_rng(0).random((16, 24, 3))
+
+    def bowl(image, args):
+        # The weights' inverse is their inverse at the negative order, up to a factor.
+        return 0.5 * jnp.sum(jnp.square(smoothed(image - middle, -order))), {}
+
+    ends = {}
+    for sobolev in (0.0, order):
+        method = LBFGS(first_change=0.1, sobolev=sobolev)
+        *_, end = minimize(bowl, jnp.zeros(middle.shape), None, method, Stopping(8))
+        ends[sobolev] = end.best_value
+    assert ends[order] < 1e-6 < 1e-2 < ends[0.0]
+
+
+def test_steps_are_those_of_plain_ones_in_other_coordinates(random):
+    """Over z, with pictures smooth(z): where the first step is as long, the losses are the same."""
+    order, scales = 0.5, jnp.asarray(random.uniform(0.2, 5.0, (12, 10, 3)), jnp.float32)
+
+    def bowl(image, args):
+        return jnp.sum(scales * jnp.square(image - 0.3)), {}
+
+    def in_coordinates(z, args):
+        return bowl(smoothed(z, order), args)
+
+    start = jnp.zeros(scales.shape)
+    gradient = jax.grad(lambda z: in_coordinates(z, None)[0])(start)
+    change = 0.01 * jnp.mean(jnp.abs(gradient)) / jnp.mean(jnp.abs(smoothed(gradient, order)))
+
+    def losses(function, method):
+        return [step.value for step in minimize(function, start, None, method, Stopping(12))]
+
+    found = losses(bowl, LBFGS(first_change=0.01, sobolev=order))
+    np.testing.assert_allclose(
+        found, losses(in_coordinates, LBFGS(first_change=float(change))), rtol=1e-3
+    )
