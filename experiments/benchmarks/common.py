@@ -57,6 +57,7 @@ OBJECTIVE = {
     "style_falloff": 1.0,
     "tv_weight": 0.0,
     "padding": "zeros",
+    "solver": "lbfgs",
     "pyramid.factor": 2.0,
     "pyramid.steps": 30,
     "pyramid.noise": 0.05,

@@ -44,7 +44,7 @@ Settings are written name=value, in any order:
   start      init=content | style | noise | mixture | FILE
              seed=0                               of the noise
   effort     steps=80 tolerance=0.01              0.01: stops when the loss hardly falls
-             solver=lbfgs | adam | sgd            solver.learning_rate=0.02 and so on
+             solver=lbfgs-sobolev | lbfgs | adam | sgd    solver.learning_rate=0.02 and so on
   network    network=vgg16 | vgg19 | alexnet      for AlexNet: recipe=alexnet
              weights=lpips | keras | random | FILE   .h5, .safetensors or .pth; see nstyle weights
   recipe     recipe={recipes}

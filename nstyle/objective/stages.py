@@ -141,9 +141,9 @@ def coarse_to_fine(
 ) -> Iterator[tuple[Step | NstyleError, ...]]:
     """Optimises pictures at one size after another, each from the one before, scaled up.
 
-    The best picture of a stage is where the next one starts (Gatys et al. 2017, arXiv 1611.07865,
-    go from low to high resolution so), with a solver that has forgotten all: its curvature was that
-    of another problem, and taken over to the next size it makes steps worse, not better.
+    The best picture of a stage is where the next one starts, with what detail the run adds (Gatys
+    et al. 2017, arXiv 1611.07865, go from low to high resolution so). The solver forgets all: its
+    curvature was that of another problem, and taken over to the next size it makes steps worse.
 
     Several runs go from size to size together: those that have ended a size wait for the others.
     One that fails does not disturb them. Only a run by itself is evaluated by tiles, or draws

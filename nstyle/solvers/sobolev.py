@@ -11,9 +11,9 @@ def smoothed(image: Image, order: float) -> Image:
     """Returns a picture with the frequencies of its cosine transform weighed by `f^-order`.
 
     That is the root of the operator that turns gradients of pixels into gradients of the Sobolev
-    space H^order (Neuberger 1997, Sobolev Gradients and Differential Equations; Calder, Mansouri
-    and Yezzi 2010, doi:10.1137/090771260, for pictures): it is symmetric, and 1 in the mean square.
-    Beyond its borders the picture is taken as mirrored.
+    space H^order (Neuberger 1997, Sobolev Gradients and Differential Equations; of pictures:
+    Calder, Mansouri and Yezzi 2010, SIAM J. Imaging Sciences 3). It is symmetric, its factors 1 in
+    the mean square. Beyond its borders the picture is taken as mirrored.
 
     Args:
       image: float32 (height, width, 3).
