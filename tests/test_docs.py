@@ -133,6 +133,7 @@ def test_python_blocks_run(pictures, tmp_path, monkeypatch):
     small = {
         "size=256": 'size=48, steps=2, **{"pyramid.levels": 1}',
         ", steps=100": "",
+        "[3, 10, 30]": "[0.1, 10, 100]",  # far enough apart for curves of few steps to meet
         'pairs="few", size=128': 'pairs=[["photo.jpg", "art.jpg"]], size=48, steps=12, threads=1',
     }
     python = blocks(ROOT / "docs" / "python.md", "python")[:3]

@@ -106,12 +106,13 @@ def compare(
     if baseline is not None and baseline not in set(table[by]):
         check_choice("baseline", repr(baseline), [*map(repr, table[by].unique().tolist())])
     if weight is None or weight == by:
-        found = statistics.compare(table, by, [y], _blocks(varied, by), baseline)
+        found, where = statistics.compare(table, by, [y], _blocks(varied, by), baseline), ""
     else:
         blocks = _blocks(varied, by, weight)
         found = statistics.trade_off(table, by, weight, x, y, blocks, baseline)
+        where = f" at one value of {x}"
     if found.empty:
-        raise NstyleError(f"compare: no pair of pictures has two levels of {by}")
+        raise NstyleError(f"compare: no pair of pictures has two levels of {by}{where}")
     found["p"] = statistics.holm(found["p"].to_numpy())
     found["better"] = [sum(own < 0 for own in differences) for differences in found["differences"]]
     columns = ["level", "difference", "low", "high", "p", "better", "n"]
