@@ -314,13 +314,13 @@ def first_pictures(
     styles: Sequence[np.ndarray],
 ) -> tuple[Picture, Detail]:
     """Returns the first picture, on the scale from 0 to 1, and what the larger sizes add to it."""
-    shape, seed, pyramid = sizes[0].shape, config.seed, config.pyramid
+    shape, whole, seed, pyramid = sizes[0].shape, sizes[-1].shape, config.seed, config.pyramid
     settings = Noise(**config.noise)  # checked even where it is not used
-    first = _first_at(config, shape, sizes[-1].shape, content, styles)
-    if first is not None:
-        detailed = _first_at(config, sizes[-1].shape, sizes[-1].shape, content, styles)
-        whole = Picture.of(detailed) if pyramid.detail and detailed is not None else None
-        return Picture.of(first), Detail(pyramid.detail, whole, pyramid.noise, seed)
+    own = [_first_at(config, at, whole, content, styles) for at in (shape, whole)]
+    coarsest, full = (None if picture is None else Picture.of(picture) for picture in own)
+    if coarsest is not None:
+        detailed = full if pyramid.detail else None
+        return coarsest, Detail(pyramid.detail, detailed, pyramid.noise, seed)
 
     image = noise_image(settings, jax.random.key(seed), shape, structure)
     noise = np.asarray(image) / np.float32(structure.value_range)

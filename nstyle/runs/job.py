@@ -99,14 +99,14 @@ def build(planned: Plan) -> Job:
 def _detail(planned: Plan) -> Detail | None:
     white = planned.structure.value_range
     share, first, std, seed = planned.detail
-    if first is None and not std:
-        return None
+    if first is None:
+        return Detail(0.0, None, std * white, jax.random.key(seed)) if std else None
+    picture = first.array
 
-    def first_at(picture: Picture, shape: tuple[int, ...]) -> jax.Array:
-        return white * jnp.asarray(scaled_to(picture.array, shape))
+    def first_at(shape: tuple[int, ...]) -> jax.Array:
+        return white * jnp.asarray(scaled_to(picture, shape))
 
-    at = None if first is None else functools.partial(first_at, first)
-    return Detail(share, at, std * white, jax.random.key(seed))
+    return Detail(share, first_at, std * white, jax.random.key(seed))
 
 
 def _problem(scene: _Scene, size: Size, scale: float) -> Problem:
