@@ -95,13 +95,13 @@ class Detail(NamedTuple):
         size, what the sizes before have changed of it (Kolkin et al. 2019, arXiv 1904.12785,
         section 2.5, whose photograph's Laplacian is added so).
       first: (shape) -> the first picture at that shape; None adds noise alone.
-      std: of the noise, in the units of the picture's pixels.
+      std: of the noise, in the units of the picture's pixels; at 0 none is drawn.
       key: each stage draws its own noise from it.
     """
 
-    share: Float[Array, ""] | float
+    share: float
     first: Callable[[tuple[int, ...]], Image] | None
-    std: Float[Array, ""] | float
+    std: float
     key: PRNGKeyArray
 
 
@@ -115,6 +115,8 @@ def scaled_up(
     if detail.first is not None:
         blurred = jax.image.resize(detail.first(image.shape), shape, "cubic")
         scaled += detail.share * (detail.first(shape) - blurred)
+    if not detail.std:
+        return scaled
     return scaled + detail.std * jax.random.normal(jax.random.fold_in(detail.key, stage), shape)
 
 

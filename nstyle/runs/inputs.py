@@ -295,7 +295,7 @@ class Detail(NamedTuple):
 
     Attributes:
       share: of the first picture's detail.
-      first: the first picture at the size of the result; None where it is noise.
+      first: the first picture at the size of the result; None where its detail is not added.
       std: of the noise, in parts of white.
       seed: of the noise.
     """
@@ -316,11 +316,13 @@ def first_pictures(
     """Returns the first picture, on the scale from 0 to 1, and what the larger sizes add to it."""
     shape, whole, seed, pyramid = sizes[0].shape, sizes[-1].shape, config.seed, config.pyramid
     settings = Noise(**config.noise)  # checked even where it is not used
-    own = [_first_at(config, at, whole, content, styles) for at in (shape, whole)]
-    coarsest, full = (None if picture is None else Picture.of(picture) for picture in own)
-    if coarsest is not None:
-        detailed = full if pyramid.detail else None
-        return coarsest, Detail(pyramid.detail, detailed, pyramid.noise, seed)
+    first = _first_at(config, shape, whole, content, styles)
+    if first is not None:
+        larger = None
+        if pyramid.detail and len(sizes) > 1:
+            larger = _first_at(config, whole, whole, content, styles)
+        detailed = None if larger is None else Picture.of(larger)
+        return Picture.of(first), Detail(pyramid.detail, detailed, pyramid.noise, seed)
 
     image = noise_image(settings, jax.random.key(seed), shape, structure)
     noise = np.asarray(image) / np.float32(structure.value_range)
