@@ -71,8 +71,7 @@ class LBFGS(Solver):
             image, problem = origin
             image += smooth(change)
             (value, aux), gradient = value_and_grad(image, problem)
-            norm = jnp.sqrt(jnp.sum(jnp.square(gradient)))
-            return (value, (image, norm, aux)), smooth(gradient)
+            return (value, (image, jnp.linalg.norm(gradient), aux)), smooth(gradient)
 
         solver = jaxopt.LBFGS(
             at_change,
