@@ -94,7 +94,8 @@ def grid(config: DictConfig, out: Path) -> list[tuple[str, str, Settings]]:
     base = {
         "size": config.size,
         "steps": config.steps,
-        "pyramid.levels": 1,  # one size and plain L-BFGS, as in the papers
+        "recipe": "plain",  # one content layer, one size and plain L-BFGS, as in the papers
+        "pyramid.levels": 1,
         "solver": "lbfgs",
         "runs_dir": str(out / "runs"),
     }

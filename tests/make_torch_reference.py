@@ -122,7 +122,7 @@ SETS = {  # network, pooling, pixels, the picture's border, the layers in use
     "momo": ("vgg16", "max", "caffe", "constant", "1_2 2_2 3_3 4_3 5_3 1_1 2_1 3_1 4_1 5_1"),
     "vgg19": ("vgg19", "max", "caffe", "constant", "1_1 2_1 3_1 4_1 5_1 4_2 5_2"),
     "gatys": ("vgg19", "avg", "caffe", "constant", "1_1 2_1 3_1 4_1 5_1 4_2"),
-    "default": ("vgg16", "avg", "torchvision", "replicate", "1_1 2_1 3_1 4_1 5_1 4_2"),
+    "default": ("vgg16", "avg", "torchvision", "replicate", "1_1 2_1 3_1 4_1 5_1 3_2 4_2"),
     "johnson": ("vgg16", "avg", "torchvision", "constant", "1_2 2_2 3_3 4_3"),
 }
 

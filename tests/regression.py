@@ -32,9 +32,8 @@ from PIL import Image
 
 GIVEN = ["content=content.png", "style=style.png"]
 SMALL = ["size=32", "style_size=32", "steps=4", "pyramid.levels=1", "scores=false"]
-LAYERS = ["content_layers=[conv2_2]", "style_layers=[conv1_1,conv2_1]", "solver=lbfgs"]
+LAYERS = ["content_layers=[conv2_2]", "style_layers=[conv1_1,conv2_1]", "recipe=plain"]
 HERE = ["network=vgg16", "weights=lpips"]
-WITHOUT_DETAIL = ["pyramid.least=16", "pyramid.detail=0"]
 MASKS = ["content_mask=content_mask.png", "style_mask=style_mask.png"]
 
 
@@ -91,8 +90,8 @@ RUNS: Mapping[str, Sequence[str]] = {
     "masks": of(*MASKS, "mask_softness=1"),
     "content_weight_map": of("content_weight_map=map.png"),
     "tiles": of("size=48", "tile=16"),
-    "pyramid": of("size=48", "pyramid.levels=3", "pyramid.factor=1.5", *WITHOUT_DETAIL),
-    "noise of detail": of("size=48", "pyramid.levels=2", *WITHOUT_DETAIL, "pyramid.noise=0.1"),
+    "pyramid": of("size=48", "pyramid.levels=3", "pyramid.factor=1.5", "pyramid.least=16"),
+    "noise of detail": of("size=48", "pyramid.levels=2", "pyramid.least=16", "pyramid.noise=0.1"),
     "sweep": ["-m", *of("pooling=avg,max", "seed=0,1", "init=noise")],
     "batch": ["-m", *of("seed=0,1,2", "init=noise", "batch=2")],
 }

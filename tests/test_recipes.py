@@ -136,11 +136,17 @@ def default(features, image):
     style = {
         name: 10 * n / 31 * left(features, name) for name, n in zip(FIRST, HALVES, strict=True)
     }
-    return {"conv4_2": unexplained(features, "conv4_2")}, style, 20 * mean_tv(image)
+    content = {name: 0.35 / 2 * unexplained(features, name) for name in ("conv3_2", "conv4_2")}
+    return content, style, 7 * mean_tv(image)
+
+
+def plain(features, image):
+    content = {"conv4_2": unexplained(features, "conv4_2")}
+    return content, default(features, image)[1], 20 * mean_tv(image)
 
 
 def content_alone(features, image):
-    return default(features, image)[0], {}, 2.0 * mean_tv(image)
+    return plain(features, image)[0], {}, 2.0 * mean_tv(image)
 
 
 def johnson2016(features, _):
@@ -166,6 +172,7 @@ KNOWN = {  # the set of features, white, the formula
     "johnson-neural-style": ("vgg19", 255.0, johnson),
     "keras": ("vgg19", 255.0, keras),
     "default": ("default", 1.0, default),
+    "plain": ("default", 1.0, plain),
     "content-reconstruction": ("default", 1.0, content_alone),
     "johnson2016": ("johnson", 1.0, johnson2016),
     "texture": ("default", 1.0, style_alone),
