@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compiled import features_of, prepare, value_and_grad
 
 from nstyle import images
 from nstyle.losses import Cosine, NearestNeighbour, StyleLoss
 from nstyle.networks import GeM
-from nstyle.objective import LossWeights, Structure, attribution, objective, prepare
+from nstyle.objective import LossWeights, Structure, attribution, objective
 from nstyle.objective.attribution import parts
 from nstyle.objective.sensitivity import sensitivity
 from nstyle.solvers import LBFGS
@@ -42,7 +43,7 @@ def test_parts_are_the_whole(options, vgg16, arrays):
     image = structure.value_range * arrays[2]
     found = parts(structure, image, problem)
     assert list(found) == ["content/conv2_2", "style/conv1_1", "style/conv2_1.pre", "tv"]
-    total, slope = jax.value_and_grad(lambda x: objective(structure)(x, problem)[0])(image)
+    (total, _), slope = value_and_grad(structure, image, problem)
     np.testing.assert_allclose(sum(part.loss for part in found.values()), total, rtol=1e-5)
     summed = sum(part.slope for part in found.values())
     scale = float(jnp.abs(slope).max())
@@ -65,8 +66,6 @@ def test_pulls_of_content_and_gram_by_hand(vgg16, arrays):
     found = parts(structure, arrays[2], problem)
 
     def features(picture, layer):
-        from nstyle.objective import features_of
-
         return np.asarray(features_of(structure, vgg16.params, picture, (layer,))[layer], float)
 
     own, photograph = features(arrays[2], "conv1_2"), features(arrays[0], "conv1_2")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compiled import features_of, prepare, value_and_grad
 from test_networks import random_vgg19
 from test_tiles import smooth
 
@@ -25,9 +26,9 @@ from nstyle.losses import (
 )
 from nstyle.networks import layer_names
 from nstyle.networks.weights import load
-from nstyle.objective import LossWeights, Structure, evaluate, features_of, tiles
+from nstyle.objective import LossWeights, Structure, tiles
 from nstyle.objective.balance import CONTENT_FLOOR, STYLE_FLOOR
-from nstyle.objective.problems import equal_weights, objective, prepare
+from nstyle.objective.problems import equal_weights, objective
 from nstyle.objective.terms import content_distances
 from nstyle.runs import job, planning, trace
 
@@ -97,7 +98,7 @@ def test_references_and_total_equal_numpy(params, pair):
         {
             layer: np.asarray(found, np.float64).reshape(-1, found.shape[-1])
             for layer, found in features_of(
-                structure, problem.params, jnp.asarray(picture), structure.layers
+                structure, problem.params, picture, structure.layers
             ).items()
         }
         for picture in pair
@@ -117,7 +118,7 @@ def test_references_and_total_equal_numpy(params, pair):
         assert float(problem.references.style[layer][0]) == pytest.approx(reference, rel=1e-5)
         left.append(distance(of_other, of_painting, layer) / reference)
     unexplained = np.mean((of_other["conv4_2"] - of_photograph["conv4_2"]) ** 2) / variance
-    total, terms = evaluate(structure, jnp.asarray(other), problem)
+    (total, terms), _ = value_and_grad(structure, other, problem)
     assert float(terms.content["conv4_2"]) == pytest.approx(unexplained, rel=1e-5)
     assert float(total) == pytest.approx(unexplained + np.mean(left), rel=1e-5)
 
@@ -158,9 +159,7 @@ def test_a_painting_that_is_the_photograph_has_a_floor(loss, params, pair):
     structure = Structure(style_layers=("conv1_1", "conv3_1"), style_loss=loss)
     photograph = pair[0][:32, :32]  # so few positions that none is left out
     problem = problem_of(structure, params, photograph, photograph)
-    (total, terms), gradient = jax.value_and_grad(objective(structure), has_aux=True)(
-        jnp.asarray(photograph), problem
-    )
+    (total, terms), gradient = value_and_grad(structure, photograph, problem)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose([*terms.style.values(), total], 0.0, atol=2e-3)
     assert all(float(own[0]) > 0 for own in problem.references.style.values())
@@ -185,9 +184,7 @@ def test_black_photograph_and_painting(params):
     black = np.zeros((32, 32, 3), np.float32)
     structure = Structure()
     problem = problem_of(structure, params, black, black)
-    (total, _), gradient = jax.value_and_grad(objective(structure), has_aux=True)(
-        jnp.asarray(black), problem
-    )
+    (total, _), gradient = value_and_grad(structure, black, problem)
     assert np.isfinite([total, *np.ravel(gradient)]).all()
 
 
@@ -208,9 +205,7 @@ def test_tiles_have_the_same_references_and_numbers(loss, padding, params, pair)
             float(whole), rel=1e-4 if loss == Wasserstein() else 1e-5
         )
     (value, terms), gradient = tiles.value_and_grad(structure, other, problem, 24)
-    (whole_value, whole_terms), whole = jax.value_and_grad(objective(structure), has_aux=True)(
-        jnp.asarray(other), problem
-    )
+    (whole_value, whole_terms), whole = value_and_grad(structure, other, problem)
     assert float(value) == pytest.approx(float(whole_value), rel=1e-4)
     np.testing.assert_allclose(
         jax.tree.leaves(terms), jax.tree.leaves(whole_terms), rtol=2e-4, atol=1e-6
@@ -225,7 +220,7 @@ def test_padding_is_that_of_numpy(mode, params, pair):
     name = {"edge": "replicate", "reflect": "reflect"}[mode]
     picture = pair[0]
     structure = Structure(content_layers=("conv1_1",), style_layers=(), padding=name)
-    found = features_of(structure, params["vgg16"], jnp.asarray(picture), ("conv1_1",))["conv1_1"]
+    found = features_of(structure, params["vgg16"], picture, ("conv1_1",))["conv1_1"]
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     padded = np.pad((picture - mean) / std, ((1, 1), (1, 1), (0, 0)), mode)
     kernel, bias = (

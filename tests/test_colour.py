@@ -1,10 +1,10 @@
 """Colours of the photograph kept, from the arithmetic to the written file."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from compiled import prepare, value_and_grad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,8 +13,7 @@ from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.images import colour
-from nstyle.objective import LossWeights, Structure, evaluate
-from nstyle.objective.problems import prepare
+from nstyle.objective import LossWeights, Structure
 from nstyle.runs.planning import kind_of, plan
 
 #: R, G, B -> Y, I, Q (FCC 1953).
@@ -143,9 +142,7 @@ def test_loss_of_luminance_is_that_of_grey_pictures(vgg16, random):
 
     def result(structure, *pictures):
         problem = prepare(structure, vgg16.params, weights, *pictures[:2])
-        return jax.value_and_grad(evaluate, argnums=1, has_aux=True)(
-            structure, pictures[2], problem
-        )
+        return value_and_grad(structure, pictures[2], problem)
 
     (found, _), gradient = result(Structure(luminance=True, **layers), content, style, image)
     (expected, _), of_grey = result(Structure(**layers), *map(grey, (content, style, image)))

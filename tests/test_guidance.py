@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from colour_profiles import PROFILES
+from compiled import evaluate, features_of
 from PIL import Image
 
 import nstyle
@@ -27,7 +28,7 @@ from nstyle.losses import (
     moments,
 )
 from nstyle.networks import Average, extent
-from nstyle.objective import LossWeights, Problem, Structure, Targets, evaluate, features_of
+from nstyle.objective import LossWeights, Problem, Structure, Targets
 from nstyle.objective.problems import content_target, style_target
 from nstyle.objective.regions import Guide, Labels, coverage, guidance, pooled
 from nstyle.runs import job, planning

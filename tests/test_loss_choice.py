@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compiled import prepare
 from conftest import replaced
 
 from nstyle.config import compose, group_options
@@ -21,7 +22,7 @@ from nstyle.losses import (
     SlicedWasserstein,
 )
 from nstyle.objective import LossWeights, Structure, evaluate
-from nstyle.objective.problems import draws_afresh, objective, prepare
+from nstyle.objective.problems import draws_afresh, objective
 from nstyle.objective.stages import transfer
 from nstyle.runs import planning
 from nstyle.solvers import LBFGS, Adam, minimize_together

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import prepare
 
 from nstyle import images
 from nstyle.errors import NstyleError
 from nstyle.objective import LossWeights, Structure
-from nstyle.objective.problems import equal_weights, objective, prepare
+from nstyle.objective.problems import equal_weights, objective
 from nstyle.solvers import (
     LBFGS,
     SGD,

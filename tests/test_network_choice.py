@@ -2,19 +2,18 @@
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compiled import features_of, prepare, value_and_grad
 from scipy.special import softmax
 
 from nstyle.config import compose, deciding, identifying
 from nstyle.errors import NstyleError
 from nstyle.losses import NoSmoothing, Swag, softmax_smoothing
 from nstyle.networks import NETWORKS
-from nstyle.objective import LossWeights, Structure, evaluate, features_of
-from nstyle.objective.problems import prepare
+from nstyle.objective import LossWeights, Structure
 from nstyle.runs import planning
 from nstyle.runs.job import build, run
 
@@ -41,7 +40,6 @@ def test_smoothed_losses_equal_numpy(vgg16, random):
     structure = Structure(**layers, smoothing=Swag(2.0))
     pictures = [jnp.asarray(random.random((16, 12, 3)), jnp.float32) for _ in range(2)]
     problem = prepare(structure, vgg16.params, numbers, *pictures)
-    loss = jax.jit(jax.value_and_grad(lambda x: evaluate(structure, x, problem), has_aux=True))
 
     def smoothed(picture, layer):
         (features,) = features_of(Structure(**layers), vgg16.params, picture, (layer,)).values()
@@ -51,13 +49,13 @@ def test_smoothed_losses_equal_numpy(vgg16, random):
         rows = smoothed(picture, "conv1_1").reshape(-1, 64)
         return rows.T @ rows / rows.size
 
-    (_, terms), gradient = loss(pictures[1])
+    (_, terms), gradient = value_and_grad(structure, pictures[1], problem)
     content, own = (smoothed(picture, "conv2_1") for picture in pictures)
     np.testing.assert_allclose(terms.content["conv2_1"], np.mean((own - content) ** 2), rtol=1e-4)
     assert float(terms.style["conv1_1"]) == pytest.approx(0, abs=1e-9)
     assert jnp.isfinite(gradient).all() and jnp.any(gradient != 0)
     content, own = (gram(picture) for picture in (pictures[1], pictures[0]))
-    terms = loss(pictures[0])[0][1]
+    terms = value_and_grad(structure, pictures[0], problem)[0][1]
     np.testing.assert_allclose(terms.style["conv1_1"], np.sum((own - content) ** 2), rtol=1e-3)
 
 

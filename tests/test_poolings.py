@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import prepare
 from conftest import command
 from scipy.ndimage import correlate1d
 from scipy.special import softmax
@@ -25,7 +26,7 @@ from nstyle.networks import (
     Stochastic,
     network_features,
 )
-from nstyle.objective import LossWeights, Structure, objective, prepare
+from nstyle.objective import LossWeights, Structure, objective
 
 
 def parts(x, edge):

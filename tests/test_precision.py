@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import features_of, prepare, value_and_grad
 
 from nstyle import images
 from nstyle.config import compose
 from nstyle.errors import NstyleError
 from nstyle.losses import Euclidean, gram_matrix
-from nstyle.objective import LossWeights, Structure, features_of
-from nstyle.objective.problems import equal_weights, objective, prepare
+from nstyle.objective import LossWeights, Structure
+from nstyle.objective.problems import equal_weights, objective
 from nstyle.runs.job import build, picture_of, run
 from nstyle.runs.planning import plan
 
@@ -51,7 +52,7 @@ def test_losses_and_gradient_are_near(pair, vgg16):
     def evaluated(precision):
         structure = replace(STRUCTURE, precision=precision)
         problem = prepare(structure, vgg16.params, weights, *pair)
-        return jax.value_and_grad(objective(structure), has_aux=True)(noise, problem)
+        return value_and_grad(structure, noise, problem)
 
     (loss, terms), gradient = evaluated("bfloat16")
     (wanted, wanted_terms), wanted_gradient = evaluated("float32")

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import prepare
 
 from nstyle import images
 from nstyle.config import compose
-from nstyle.objective.problems import prepare
 from nstyle.objective.stages import Detail, Run, Stage, coarse_to_fine, scaled_up
 from nstyle.runs.job import build, run
 from nstyle.runs.planning import plan

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import prepare
 from scipy.ndimage import zoom
 from scipy.signal import correlate
 from test_tiles import check, problem_of
 
 from nstyle.errors import NstyleError
 from nstyle.networks import Average, GeM, Maximum, network_features
-from nstyle.objective import LossWeights, Structure, objective, prepare, tiles
+from nstyle.objective import LossWeights, Structure, objective, tiles
 
 OPTIONS = {"network": "vgg16", "pixels": "torchvision", "pooling": Average()}
 

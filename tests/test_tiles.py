@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import prepare, value_and_grad
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_networks import random_vgg19
@@ -38,12 +39,10 @@ from nstyle.objective import (
     Structure,
     blocks,
     content_targets,
-    evaluate,
     memory,
     style_targets,
     tiles,
 )
-from nstyle.objective.problems import prepare
 from nstyle.process import huge_pages
 from nstyle.runs.planning import structure_of
 
@@ -78,13 +77,12 @@ def problem_of(structure, params, shape, generator):
 
 def check(structure, image, problem, tile):
     """Compares with the whole picture's; all terms that are not zero are weighted to be 1."""
-    whole = jax.jit(jax.value_and_grad(functools.partial(evaluate, structure), has_aux=True))
-    (_, terms), _ = whole(jnp.asarray(image), problem)
+    (_, terms), _ = value_and_grad(structure, image, problem)
     weights = LossWeights(
         *jax.tree.map(lambda term: 1 / jnp.where(term > 0, term, 1), tuple(terms))
     )
     problem = problem._replace(weights=weights)
-    expected, expected_gradient = whole(jnp.asarray(image), problem)
+    expected, expected_gradient = value_and_grad(structure, image, problem)
     found, gradient = tiles.value_and_grad(structure, image, problem, tile)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(

@@ -31,13 +31,13 @@ Settings are written name=value, in any order:
              save_every=50                        also save a picture every 50 steps
              bits=16                              a channel of out=x.png or x.tiff
              tracker={trackers}
-  look       style_weight=10 content_weight=1     1: nearly the photograph, 100: the painting
-             tv_weight=20                         more smooths
+  look       style_weight=10 content_weight=0.35  1: nearly the photograph, 100: the painting
+             tv_weight=7                          more smooths
              pooling=avg | max | l2
              colour=luminance | cholesky          keeps the photograph's colours; or square_root,
                                                   histogram, matched_luminance
              style_layers=[conv1_1,conv2_1]       block1_conv1 is read as conv1_1
-             content_layers=[conv4_2]
+             content_layers=[conv3_2,conv4_2]
   losses     style_loss={style_losses}
              content_loss={content_losses}
              smoothing={smoothings}
