@@ -1,18 +1,22 @@
-# make demo | test | lint | bench | docs: each sets up what it needs in .venv, once, and reuses it.
+# make demo | test | slow | lint | bench | docs: each sets up what it needs in .venv, once, and keeps it.
 # Any Python from 3.11 on will do: make test PYTHON=python3.12
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--constraint constraints.txt --editable
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test slow lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/nstyle demo
 
 test: .venv/.dev lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+slow: .venv/.dev
+	$(PYTEST) -m slow
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

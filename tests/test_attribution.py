@@ -24,6 +24,7 @@ def arrays(random):
     return [jnp.asarray(random.random((24, 28, 3)), jnp.float32) for _ in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -143,6 +144,7 @@ def test_what_a_layers_weight_changes_has_a_known_answer(vgg16, arrays):
     assert slope["style"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_its_scores_depend_on_its_layers(nstyle_here, given, tmp_path):
     quick = ["size=40", "steps=4", "pyramid.levels=1", "tolerance=0"]
     layers = ["style_layers=[conv1_1,conv2_1]", "style_layer_weights=[1,0]"]
@@ -157,6 +159,7 @@ def test_a_run_says_how_its_scores_depend_on_its_layers(nstyle_here, given, tmp_
     assert table["ssim_content"].abs().item() > 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_inspected_is_one_line(nstyle_here, given, tmp_path):
     quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false", "tolerance=0"]
     assert nstyle_here(*given, *quick, "tile=16")[0] == 0
@@ -167,6 +170,7 @@ def test_what_cannot_be_inspected_is_one_line(nstyle_here, given, tmp_path):
         assert line in err
 
 
+@pytest.mark.slow
 def test_a_run_with_ones_own_loss_is_inspected(nstyle_here, given, tmp_path):
     own = f"--config-dir={Path(__file__).parent / 'extensions'}"
     quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false", "style_loss=angle"]

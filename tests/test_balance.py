@@ -71,8 +71,13 @@ def problem_of(structure, params, photograph, painting):
 @pytest.mark.parametrize(
     ("loss", "network", "layers"),
     [
-        *((loss, network, layers) for loss in STYLES for network, layers in NETWORK_LAYERS.items()),
+        *((loss, "vgg16", NETWORK_LAYERS["vgg16"]) for loss in STYLES),
         (STYLES[0], "vgg16", Structure().style_layers),
+        *(
+            pytest.param(loss, network, NETWORK_LAYERS[network], marks=pytest.mark.slow)
+            for loss in STYLES
+            for network in ("vgg19", "alexnet")
+        ),
     ],
     ids=repr,
 )
@@ -153,6 +158,7 @@ def test_gradient_equals_finite_differences(params, pair):
     assert float(slope) == pytest.approx(float(jnp.linalg.norm(gradient)), rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", STYLES, ids=repr)
 def test_a_painting_that_is_the_photograph_has_a_floor(loss, params, pair):
     """Nothing is divided by nothing: terms are finite and (nearly) zero where the start is."""
@@ -188,6 +194,7 @@ def test_black_photograph_and_painting(params):
     assert np.isfinite([total, *np.ravel(gradient)]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
 @pytest.mark.parametrize("loss", [None, Covariance(), Wasserstein(), MMD()], ids=repr)
 def test_tiles_have_the_same_references_and_numbers(loss, padding, params, pair):
@@ -266,6 +273,7 @@ def first_row(config):
     return trace.row(next(job.run(found)), found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", group_options("content_loss"))
 def test_commands_have_terms_without_a_unit(loss, composed):
     row, _ = first_row(composed(**SMALL, content_loss=loss, style_weight=7, content_weight=2))
@@ -305,6 +313,7 @@ def test_a_texture_compares_with_a_grey_picture(composed, pictures, tmp_path):
     assert "content_left" not in row
 
 
+@pytest.mark.slow
 def test_each_region_and_each_painting_has_a_reference(composed, pictures, tmp_path):
     """At the photograph the distance of a region to its target is 1, so that blends of them are."""
     labels = np.zeros((36, 48, 3), np.float32)
@@ -337,6 +346,7 @@ def test_content_weight_map_counts_in_the_reference(composed, tmp_path):
     assert halved["content_left"] == pytest.approx(plain["content_left"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["momo", "gatys2015", "gatys-code", "johnson-neural-style"])
 def test_recipes_of_papers_keep_their_units(recipe, composed):
     network = {"network": "vgg16", "weights": "lpips", "rescale": False}
@@ -360,6 +370,7 @@ def test_a_run_records_its_references(nstyle_here, given, tmp_path):
     assert trace["style_left"].iloc[0] == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_have_their_own_references(nstyle_here, given, pictures, tmp_path):
     """Runs of two paintings together as one after another; losses to 1e-3."""
     paintings = ",".join(str(pictures / name) for name in ("style.png", "content.png"))

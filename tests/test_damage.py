@@ -438,6 +438,7 @@ ROW = {"loss": 1.0, "content": 0.0, "style": 0.0, "tv": 0.0}
 CHECKPOINT = "checkpoints/000000004"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     each([models.FILE, "card.json", CHECKPOINT, "trace.csv"]),

@@ -33,6 +33,7 @@ def here(nstyle_here, given):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [

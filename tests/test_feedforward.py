@@ -96,6 +96,7 @@ def in_float64(architecture, params, image, mixture):
     raise AssertionError("the last layer is named so")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 @pytest.mark.parametrize("upscale", [None, 4])
 @pytest.mark.parametrize("border", ["reflect", "zeros"])

@@ -115,6 +115,7 @@ def test_what_a_library_makes_of_a_signal_is_an_interrupt(monkeypatch, capsys):
     assert (exited.value.code, capsys.readouterr().err) == (130, "nstyle: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "moment", "done"),
     [

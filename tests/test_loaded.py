@@ -11,6 +11,7 @@ from nstyle import images
 QUICK = {"size": 32, "steps": 2, "pyramid.levels": 1, "scores": False}
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_is_a_table(nstyle_here, given, tmp_path):
     settings = [f"{key}={str(value).lower()}" for key, value in QUICK.items()]
     command = ["-m", *given, *settings, "style_weight=3,30", "pooling=avg,[max,max,avg,avg]"]

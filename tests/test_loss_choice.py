@@ -45,6 +45,7 @@ def small_problem(vgg16, random, **losses):
     return structure, prepare(structure, vgg16.params, weights, *pictures), pictures[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
 def test_every_choice_makes_a_picture_and_a_trace(choice, nstyle_here, given, tmp_path):
     status, _, err = nstyle_here(*given, *SMALL, *choice)
@@ -148,6 +149,7 @@ def test_cross_layer_pairs_follow_depth_not_spelling_order(vgg16, random):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "losses", [{"style_loss": SlicedWasserstein(8)}, {"content_loss": Contextual()}], ids=str
 )

@@ -94,7 +94,7 @@ def test_random_weights_name_the_run_and_their_seed_only_through_them(planned):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"network": "alexnet"}, "alexnet has no layer 'conv4_2'; did you mean 'conv4'"),
+        ({"network": "alexnet"}, "alexnet has no layer 'conv3_2'; did you mean 'conv3'"),
         ({"network": "alexnett"}, "network: unknown value 'alexnett'; did you mean 'alexnet'"),
         ({"recipe": "alexnet", "tile": 32}, "network: memory and tile work with vgg16 and vgg19"),
         ({"recipe": "alexnet", "size": 30}, "at least 31 x 31"),

@@ -229,6 +229,7 @@ def test_preprocess_of_both_families():
         np.testing.assert_allclose(zero, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "pooling"), [("vgg16", "avg"), ("vgg16", "max"), ("alexnet", "max")]
 )
