@@ -69,8 +69,7 @@ def main() -> None:
         )
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     if settings:
-        names, nameless = ["bicubic", "network", "original"], [""] * len(cells)
-        sheet = images.contact_sheet(cells, names, nameless, CROP)
+        sheet = images.contact_sheet(cells, ["bicubic", "network", "original"], cell=CROP)
         images.save(settings[0].removeprefix("out="), sheet, quality=85)
 
 

@@ -292,3 +292,12 @@ def test_a_size_in_percent(size, percent, expected):
 
 def test_other_sizes_are_no_percent():
     assert [images.parse_percent(size) for size in (50, "50", "640x480", "content")] == [None] * 4
+
+
+def test_a_sheet_has_every_row_named_or_not():
+    shades = [[np.full((4, 4, 3), shade) for shade in pair] for pair in ((0, 0.2), (0.4, 0.6))]
+    for names in ((), ("a", "b")):
+        sheet = images.contact_sheet(shades, ["one", "two"], names, cell=32)
+        assert {0.2, 0.4, 0.6} <= {round(float(value), 1) for value in np.unique(sheet)}
+    with pytest.raises(ValueError, match="zip"):
+        images.contact_sheet(shades, ["one", "two"], ["a"], cell=32)

@@ -115,7 +115,7 @@ def main() -> None:
         print(f"{row['seconds']:10.4f}{row['lbfgs_seconds']:9.2f}{row['times']:7.0f}", flush=True)
     if options.sheet is not None:
         columns = ["photograph", "one pass", f"L-BFGS, {options.steps} steps", "from noise"]
-        sheet = images.contact_sheet(cells, columns, [""] * len(cells))
+        sheet = images.contact_sheet(cells, columns)
         images.save(options.sheet, sheet, quality=85)
     common.write(options.json, {"steps": options.steps, "pictures": rows, "card": model.card})
 

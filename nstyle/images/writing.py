@@ -168,7 +168,7 @@ def check_format(path: Path, bits: int = 8) -> str:
 def contact_sheet(
     cells: Sequence[Sequence[np.ndarray | None]],
     columns: Sequence[str],
-    rows: Sequence[str] = ("",),
+    rows: Sequence[str] = (),
     cell: int = 256,
 ) -> np.ndarray:
     r"""Lays pictures out in a grid with a name for every row and column.
@@ -176,12 +176,13 @@ def contact_sheet(
     Args:
       cells: rows of pictures, each float (height, width, 3); None leaves a cell empty.
       columns: a name for each column, above it; `\n` starts a new line.
-      rows: a name for each row, to its left.
+      rows: a name for each row, to its left; none leaves them unnamed.
       cell: side in pixels of the square that each picture is fitted into.
 
     Returns:
       A float32 picture, black on white.
     """
+    rows = rows or [""] * len(cells)
     gap, font = cell // 32, ImageFont.load_default(max(11, cell // 16))
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
@@ -210,10 +211,10 @@ def contact_sheet(
     for column, name in enumerate(columns):
         middle = left + column * (width + gap) + width // 2
         draw.multiline_text((middle, above - gap), name, "black", font, anchor="md", align="center")
-    for row, name in enumerate(rows):
+    for row, (name, shown) in enumerate(zip(rows, fitted, strict=True)):
         top = above + row * (height + gap)
         draw.multiline_text((gap, top + height // 2), name, "black", font, anchor="lm")
-        for column, image in enumerate(fitted[row]):
+        for column, image in enumerate(shown):
             if image is not None:
                 x = left + column * (width + gap) + (width - image.width) // 2
                 sheet.paste(image, (x, top + (height - image.height) // 2))
