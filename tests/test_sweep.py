@@ -82,6 +82,7 @@ def test_python_composes_again_and_again():
     assert subprocess.run([sys.executable, "-c", "; ".join(lines)], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tmp_path):
     small = replaced(SMALL, "size=40")
     sweep = ["-m", *given, *small, "pooling=avg,max", "style_weight=1e3,1e4", "seed=0,1"]
@@ -173,6 +174,7 @@ def test_failed_runs_are_told_and_the_others_made(nstyle_here, given, tmp_path, 
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_plans(nstyle_here, given, name, launched):
     weights = ["network=vgg16", "weights=lpips"] if name == "network" else []

@@ -43,6 +43,7 @@ def test_each_tap_equals_numpy_on_the_one_before(vgg16, random):
     np.testing.assert_allclose(taps["pool1"], whole.mean((1, 3)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_last_pool_comes_after_all_convolutions(vgg16, random):
     picture = random.random((35, 40, 3))
     taps = found(vgg16, picture, "conv5_3", "pool5", pooling=Maximum())
@@ -72,6 +73,7 @@ TAPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "style"), TAPS)
 @pytest.mark.parametrize("pooling", [Average(), GeM()])
 def test_tiles_equal_the_whole(content, style, pooling, vgg16, random):

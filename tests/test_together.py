@@ -84,6 +84,7 @@ def assert_same_rows(found, wanted):
         np.testing.assert_allclose(list(one.values()), list(other.values()), rtol=RTOL, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_members_are_what_each_is_alone_and_a_lost_one_disturbs_none(jobs, alone):
     steps, pictures, failures = collected(jobs, [None] * 4)
     assert list(failures) == ["lost"]
@@ -145,6 +146,7 @@ def results(folder):
     return dict(sorted(found.items()))
 
 
+@pytest.mark.slow
 def test_a_sweep_in_batches(nstyle_here, given, tmp_path):
     """The same runs as one after another, up to rounding; one compilation; each by itself there."""
     settings = ["-m", *given, *SWEEP, "seed=0,1,2", "style_weight=1e3,1e4"]
@@ -251,6 +253,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_batch_is_spread_over_devices(nstyle_here, given, tmp_path):
     """Five runs on three simulated devices, two on each; as by themselves up to rounding."""
     settings = ["-m", *given, *SWEEP, "seed=0,1,2,3,4"]
@@ -291,6 +294,7 @@ def planned(nstyle_here, given, monkeypatch):
     return arranged
 
 
+@pytest.mark.slow
 def test_batches_are_of_one_kind_and_about_one_length(planned):
     seeds = "seed=0,1,2,3,4"
     assert planned(seeds) == [[0], [1], [2], [3], [4]]

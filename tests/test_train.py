@@ -325,6 +325,7 @@ def test_a_folder_of_something_else_is_left_alone(settings, folder, pictures, tm
     assert (tmp_path / "settings.json").read_text() == settings
 
 
+@pytest.mark.slow
 def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vgg16):
     """It learns from the cubic on, goes on with the same bytes, and its card scores both."""
     arguments = [
@@ -397,6 +398,7 @@ def test_several_trainings_in_one_command(folder, pictures, tmp_path, monkeypatc
     assert out == models_
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_bytes(folder, pictures, tmp_path):
     arguments = [f"style={pictures}/style.png", f"images={folder}", *replaced(SMALL, "steps=400")]
     checkpoints = tmp_path / "killed" / "checkpoints"
