@@ -49,7 +49,7 @@ def main() -> None:
             f"regions: {name}": {"content_mask": file(name), "style_mask": ["red", "blue"]}
             for name in ("halves", "diagonal", "disc")
         },
-        "content weights": {"content_weight_map": file("ramp"), "content_weight": 20.0},
+        "content weights": {"content_weight_map": file("ramp"), "content_weight": 7.0},
     }
     results = []
     for name, own in cases.items():
