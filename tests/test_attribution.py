@@ -80,6 +80,7 @@ def test_pulls_of_content_and_gram_by_hand(vgg16, arrays):
     np.testing.assert_allclose(pull, expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
+@pytest.mark.slow
 def test_a_run_is_inspected(nstyle_here, given, tmp_path):
     quick = ["size=40", "steps=4", "pyramid.levels=1", "scores=false", "tolerance=0"]
     assert nstyle_here(*given, *quick, "save_every=2")[0] == 0

@@ -282,6 +282,7 @@ def test_commands_have_terms_without_a_unit(loss, composed):
     assert row["loss"] == pytest.approx(7.0, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_layer_weights_are_shares_of_a_mean(composed):
     layers = {"style_layers": ["conv1_1", "conv2_1"], "style_weight": 6, "style_falloff": 1}
     weights = {}
@@ -337,6 +338,7 @@ def test_each_region_and_each_painting_has_a_reference(composed, pictures, tmp_p
     assert row["style_left"] == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_content_weight_map_counts_in_the_reference(composed, tmp_path):
     """Where content counts half as much everywhere, so does a flat picture's."""
     images.save(tmp_path / "map.png", np.full((36, 48, 3), 128 / 255, np.float32))

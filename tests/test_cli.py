@@ -232,6 +232,7 @@ def test_a_broken_recipe_of_ones_own_is_named(nstyle_here, given, tmp_path):
     assert json.loads(result.read_text())["config"]["style_weight"] == 7.0
 
 
+@pytest.mark.slow
 def test_the_example_of_the_pieces(pictures, tmp_path, monkeypatch):
     """As written in the documentation, on small pictures, for a few steps."""
     text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
@@ -344,6 +345,7 @@ def test_stylize_takes_what_python_programs_have(pictures):
         np.testing.assert_array_equal(nstyle.stylize(content, **small).image, as_file)
 
 
+@pytest.mark.slow
 def test_texture_synthesis_needs_no_content(pictures):
     result = nstyle.stylize(
         None, pictures / "style.png", content_layers=[], init="noise", size="48x32", steps=2

@@ -155,6 +155,7 @@ SMALL = ["size=32", "style_size=50%", "pyramid.levels=1", "steps=2", "scores=fal
 SMALL += ["content_layers=[conv1_2]", "style_layers=[conv1_1]"]
 
 
+@pytest.mark.slow
 def test_luminance_to_the_files_of_a_batch(nstyle_here, given, pictures, tmp_path):
     """Result and saved steps of runs optimised together have the photograph's chrominance."""
     status, _, err = nstyle_here(

@@ -242,6 +242,7 @@ def sweep(nstyle_here, small, *arguments):
         return nstyle_here("-m", *told, *arguments)
 
 
+@pytest.mark.slow
 def test_no_file_blocks_a_sweep_or_its_report(nstyle_here, small, tmp_path, capsys):
     assert sweep(nstyle_here, small, "seed=0,1,2,3")[0] == 0
     before = {path: path.read_bytes() for path in tmp_path.glob("runs/*-*/result.png")}
@@ -464,6 +465,7 @@ def test_a_damaged_training_ends_with_the_same_model(training, tmp_path, capsys,
     assert str(path) not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_training_without_its_settings_is_left_alone(training, tmp_path, damage):
     training()

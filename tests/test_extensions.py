@@ -74,6 +74,7 @@ def test_tiles_refuse_what_has_no_rule_for_them(setting, line, here):
     assert line in found and found.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_tiles_take_a_loss_of_moments(here, tmp_path):
     here("style_loss=centred", "scores=false")
     here("style_loss=centred", "scores=false", "tile=16")
@@ -150,6 +151,7 @@ def test_no_setting_names_a_class(prefix, nstyle_here, given):
     assert status == 2 and "unknown setting 'style_loss._target_'" in err
 
 
+@pytest.mark.slow
 def test_a_changed_source_makes_the_run_again(here, nstyle_here, given, tmp_path):
     (tmp_path / "own" / "style_loss").mkdir(parents=True)
     source = tmp_path / "own" / "changing.py"

@@ -361,6 +361,7 @@ def test_runs_that_differ_in_shares_and_masks_are_of_one_kind(masks, files):
     assert by_array.guidance == dict.fromkeys(LAYERS, 0)
 
 
+@pytest.mark.slow
 def test_the_command_makes_them_and_counts_one_compilation(nstyle_here, masks, pictures):
     """A sweep over shares in regions; `out` may not be any of the pictures that a run reads."""
     content, style = (pictures / f"{name}.png" for name in ("content", "style"))

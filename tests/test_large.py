@@ -17,6 +17,7 @@ def small(pictures):
     return {"size": 48, "style_size": 40, "steps": 4, "init": "noise", **names, **layers}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_a_run_by_tiles_is_the_run(small, solver):
     """Rounding grows with the steps; the first ones agree closely."""

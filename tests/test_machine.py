@@ -136,6 +136,7 @@ def test_linear_algebra_has_one_thread():
     assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {1}
 
 
+@pytest.mark.slow
 def test_a_call_from_python_has_linear_algebra_of_one_thread_while_it_lasts(pictures, monkeypatch):
     seen = []
 

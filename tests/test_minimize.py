@@ -239,6 +239,7 @@ def test_a_blank_state_has_the_structure_of_a_real_one(method, scales):
         assert np.shape(wanted) == np.shape(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style_weight", [10, 100])
 def test_first_steps_do_not_leap(style_weight):
     """A pair whose loss falls along a line at first: no step is taken back, and all of them count.

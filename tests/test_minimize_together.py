@@ -291,6 +291,7 @@ for step, other in steps:
 """
 
 
+@pytest.mark.slow
 def test_four_devices_give_what_one_gives():
     """Six members on four devices: two places are filled up, two members on each."""
     environment = os.environ | {

@@ -163,6 +163,7 @@ def words(command):
     return [os.fsdecode(word) for word in told.split(b"\0")[1:-1]]
 
 
+@pytest.mark.slow
 def test_a_run_with_odd_names_and_its_command(nstyle_here, named, tmp_path):
     named("絵 と, 写真.png", "content.png"), named("${x}\\.png", "content.png"), named(LATIN)
     given = ["content=絵 と, 写真.png", f"style=[{LATIN},${{x}}\\.png]", "init=${x}\\.png"]
@@ -175,6 +176,7 @@ def test_a_run_with_odd_names_and_its_command(nstyle_here, named, tmp_path):
     assert Path("it's (1).png").is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_over_odd_names_its_report_and_the_commands_of_its_runs(
     nstyle_here, named, tmp_path, monkeypatch, capsys
 ):
@@ -197,6 +199,7 @@ def test_a_sweep_over_odd_names_its_report_and_the_commands_of_its_runs(
     assert list(table.command) == [run["command"] for run in written["runs"]]
 
 
+@pytest.mark.slow
 def test_a_network_of_odd_names(named, tmp_path, monkeypatch, capsys):
     folder = Path(os.fsdecode(b"Photos, \xe4"))
     folder.mkdir()
@@ -334,6 +337,7 @@ def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"ä.png", "b, c.png", "runs"}
 
 
+@pytest.mark.slow
 def test_a_search_for_two_objectives(nstyle_here, named, tmp_path):
     named("content.png")
     search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]

@@ -133,6 +133,7 @@ def test_a_batch_of_smoothed_alexnets_lowers_the_losses(nstyle_here, given, tmp_
         assert json.loads(path.read_text())["batch"] == 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_judged_by_vgg_when_that_is_asked(nstyle_here, given, tmp_path):
     run = ["recipe=alexnet", *given, *SMALL]
     assert nstyle_here(*run)[0] == 0

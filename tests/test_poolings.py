@@ -214,6 +214,7 @@ def results(folder):
 TEN = ",".join(str(1 + 0.5 * number) for number in range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "axis", "count"),
     [
@@ -236,6 +237,7 @@ def test_a_sweep_over_numbers_compiles_once(chosen, axis, count, nstyle_here, gi
     assert sum(result["compiles"] for result in found) == 1
 
 
+@pytest.mark.slow
 def test_runs_of_different_numbers_are_a_batch(nstyle_here, given, tmp_path):
     """Their losses are those of each by itself."""
     axis = ["pooling=gem", "pooling.exponent=1,2,8"]

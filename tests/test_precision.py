@@ -92,6 +92,7 @@ def test_float32_is_float32_on_every_device(pair, vgg16):
     assert sum("HIGHEST" in product[:60] for product in program("tf32")) < len(products) / 2
 
 
+@pytest.mark.slow
 def test_a_run_with_fewer_bits(pictures):
     settings = {
         **{name: str(pictures / f"{name}.png") for name in ("content", "style")},

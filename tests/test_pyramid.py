@@ -84,6 +84,7 @@ def test_each_seed_and_size_draws_its_own_noise():
     assert len({float(image.sum()) for image in drawn}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["content", "style", "file"])
 def test_each_size_has_the_detail_of_the_first_picture(small, pictures, init):
     """A size starts from the first picture there, plus what the size before changed, scaled up."""
@@ -105,6 +106,7 @@ def test_each_size_has_the_detail_of_the_first_picture(small, pictures, init):
         np.testing.assert_allclose(steps[start].best_image(), expected, atol=atol)
 
 
+@pytest.mark.slow
 def test_what_no_size_changes_is_whole_at_the_end(small):
     """The photograph, which has no content loss, comes through all sizes as it is."""
     settings = small | {"style_weight": 0.0, "tv_weight": 0.0, "pyramid.noise": 0.0}

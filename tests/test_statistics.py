@@ -252,6 +252,7 @@ def test_trade_off_of_few_pairs_is_a_difference_alone():
     assert np.isnan(found[["low", "high", "p", "p_holm"]].to_numpy(float)).all()
 
 
+@pytest.mark.slow
 def test_trade_off_holds_the_truth_in_95_of_100_cases():
     found = pd.DataFrame(
         [at_equal_style(curves(6, 0.1, noise=0.3, shift=0.2, seed=seed)) for seed in range(200)]

@@ -103,6 +103,7 @@ def test_one_compile_for_each_structure_and_nothing_twice(nstyle_here, given, tm
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.slow
 def test_the_command_of_a_run_makes_it_again(nstyle_here, given, tmp_path):
     import shlex
 
@@ -205,6 +206,7 @@ def test_hydras_ways_to_list_values(nstyle_here, given, launched, listed, values
     assert found == [f"{key}={value}" for value in values]
 
 
+@pytest.mark.slow
 def test_the_command_line_goes_before_an_experiment(nstyle_here, given, launched):
     nstyle_here("-m", "experiment=pooling", "style_weight=7", *given, *SMALL)
     assert len(launched) == 6

@@ -340,6 +340,7 @@ def test_no_tile_fits():
         memory.tile_for(structure, (3000, 4000), 2**20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss", [Covariance(), MeanStd(), Wasserstein(), MMD("linear"), MMD("polynomial")], ids=repr
 )

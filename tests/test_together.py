@@ -102,6 +102,7 @@ def test_members_are_what_each_is_alone_and_a_lost_one_disturbs_none(jobs, alone
         np.testing.assert_allclose(pictures[name], picture, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cuts",
     [
@@ -178,6 +179,7 @@ def test_a_sweep_in_batches(nstyle_here, given, tmp_path):
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path, monkeypatch):
     """One cannot be built, one cannot be saved; the others are made."""
     whole, save = recording.build, images.save
@@ -208,6 +210,7 @@ def test_what_goes_wrong_with_one_member_is_its_own(nstyle_here, given, tmp_path
     assert [seed for seed, _ in results(tmp_path)] == [0, 3]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_every_member_and_the_same_command_goes_on(
     nstyle_here, given, tmp_path, monkeypatch
 ):

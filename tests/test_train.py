@@ -92,6 +92,7 @@ def test_steps_lower_the_loss(recipe_and_goal, random):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_half_precision_trains_parameters_of_float32(recipe_and_goal, random):
     """Losses are those of float32 to 2 %, and the parameters and moments stay float32."""
     recipe, goal = recipe_and_goal
@@ -239,6 +240,7 @@ def interrupt_after_two_steps(composed, monkeypatch):
             train.train(*composed)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_bytes(
     folder, pictures, tmp_path, monkeypatch, capsys
 ):
@@ -360,6 +362,7 @@ def test_a_training_that_makes_pictures_larger(folder, tmp_path, monkeypatch, vg
     assert sample.shape[1] > 3 * 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [30.0, 1e30])
 def test_a_training_that_collapses_keeps_its_best_network(folder, pictures, tmp_path, capsys, rate):
     """Further and further from the photographs, and without a finite value."""
