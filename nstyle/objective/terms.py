@@ -182,11 +182,6 @@ class Structure:
         return any(region is not None for region in self.regions)
 
     @property
-    def region_count(self) -> int:
-        """How many regions of the picture the style loss compares; 1 for the whole picture."""
-        return len(set(self.regions))
-
-    @property
     def minimum_size(self) -> int:
         """The least height and width of a picture that the deepest layer still sees."""
         return max(2, minimum_size(deepest(self.layers, self.network), self.network))
