@@ -116,6 +116,7 @@ class MeanColour(StyleLoss):
         return jnp.sum(jnp.square(found - target))
 
 
+@pytest.mark.slow
 def test_what_a_layers_weight_changes_has_a_known_answer(vgg16, arrays):
     """a C t^2 + b S (1 - t)^2 is least at t = b S / (a C + b S), t the share of the way."""
     photograph, painting = arrays[0], arrays[1] ** 2

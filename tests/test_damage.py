@@ -478,6 +478,7 @@ def test_a_training_without_its_settings_is_left_alone(training, tmp_path, damag
     assert sorted((tmp_path / "out").rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_the_files_of_another_training_are_not_taken(training, tmp_path, capsys):
     model, _ = training()
     path = tmp_path / "out" / CHECKPOINT

@@ -114,6 +114,7 @@ def test_the_network_is_that_of_the_papers_whole_and_by_tiles(border, upscale, u
     np.testing.assert_allclose(tiled, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "shape"), [(TINY, (33, 46, 3)), (ENLARGING, (132, 184, 3))]
 )

@@ -34,6 +34,7 @@ def test_a_run_by_tiles_is_the_run(small, solver):
     assert tiled[-1]["loss"] < tiled[0]["loss"]
 
 
+@pytest.mark.slow
 def test_a_run_by_tiles_goes_on_where_it_stopped(small):
     import jax
 

@@ -107,6 +107,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(arguments, line, nstyle_here
     assert line in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_adam_draws_afresh_and_lbfgs_does_not(vgg16, random):
     """From one picture, without moving: a step's loss changes with the directions alone."""
     structure, problem, start = small_problem(vgg16, random, style_loss=SlicedWasserstein(2))

@@ -319,6 +319,7 @@ def test_other_commands_take_no_setting_twice_and_none_empty():
             compose_training(arguments)
 
 
+@pytest.mark.slow
 def test_a_search_for_one_objective(nstyle_here, named, tmp_path):
     named("ä.png", "content.png"), named("b, c.png")
     search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "objectives=style_gram"]
@@ -350,6 +351,7 @@ def test_a_search_for_two_objectives(nstyle_here, named, tmp_path):
     assert out.splitlines()[-1].endswith(f"  the front of {count}; all trials: nstyle report runs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

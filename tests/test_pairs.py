@@ -113,6 +113,7 @@ def test_pictures_of_one_name_are_told_apart(nstyle_here, album, launched):
     assert photographs == ["photos/2.PNG", "other/2.PNG", "10.png"]
 
 
+@pytest.mark.slow
 def test_an_experiment_names_pairs(nstyle_here, album):
     (album / "my" / "experiment").mkdir(parents=True)
     (album / "pairs.csv").write_text("photos/10.png,art/x.png\nphotos/2.PNG,art/x.png\n")

@@ -183,6 +183,7 @@ def test_as_many_poolings_as_pools():
         Each()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", [GeM(exponent=2.5, scale=1.3), Each(pools=(GeM(4.0), Mixed()))])
 def test_traced_options_are_arguments_of_one_program(pooling, vgg16, random):
     """The static part is the same for all values, and a problem's values count."""
@@ -298,6 +299,7 @@ def test_every_seed_draws(own, nstyle_here, given):
     assert nstyle_here(*given, *quick, own, f"seed={2**32 - 1}")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_single_name_is_a_list_of_one(nstyle_here, given):
     quick = ["size=32", "steps=1", "pyramid.levels=1", "scores=false"]
     assert nstyle_here(*given, *quick, "pooling=each", "pooling.pools=max")[0] == 0

@@ -117,6 +117,7 @@ def test_what_no_size_changes_is_whole_at_the_end(small):
         assert np.allclose(last.best_image(), photograph, atol=1e-5) is equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["noise", "mixture"])
 def test_a_first_picture_with_noise_has_no_detail_to_add(small, init):
     ends = [

@@ -117,6 +117,7 @@ def test_the_command_of_a_run_makes_it_again(nstyle_here, given, tmp_path):
     assert pictures_of(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_alone_and_in_a_sweep(nstyle_here, given, tmp_path):
     sets = ["[conv1_1]", "[conv1_1,conv2_1]"]
     sweep = ["-m", *given, *SMALL, f"style_layers={','.join(sets)}"]

@@ -149,6 +149,7 @@ def test_layer_sets(pooling, content, style, params, random):
 LOCAL = [name for name, pooling in POOLINGS.items() if pooling.is_local]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pooling", [*(POOLINGS[name](scale=1.3) for name in LOCAL), Each(pools=(Maximum(), GeM(4.0)))]
 )
@@ -161,6 +162,7 @@ def test_every_local_pooling(pooling, params, random):
     check(structure, image, problem, tile=12)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -120,6 +120,7 @@ def test_goes_on_from_wherever_each_stood(jobs, alone, cuts):
         assert_same_rows(steps[name], alone[name][0 if cut is None else cut + 1 :])
 
 
+@pytest.mark.slow
 def test_where_members_stand_can_be_gone_on_from_at_any_turn(jobs, alone):
     """Also where a member waits for the others, whose evaluations go on."""
     names = ["noise", "flat"]
@@ -314,6 +315,7 @@ def test_batches_are_of_one_kind_and_about_one_length(planned):
     assert planned("seed=0,1", "tile=32", "batch=9") == [[0], [1]]
 
 
+@pytest.mark.slow
 def test_as_many_as_fit_on_a_gpu_unless_told(planned, monkeypatch):
     monkeypatch.setattr(sweepers.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(sweepers, "automatic", lambda *_: 2)

@@ -80,6 +80,7 @@ def test_the_loss_is_the_mean_of_what_nstyle_minimises(recipe_and_goal, random):
     np.testing.assert_allclose(terms.tv, np.mean([t.tv for _, t in expected]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_lower_the_loss(recipe_and_goal, random):
     recipe, goal = recipe_and_goal
     pictures = random.random((2, 16, 16, 3)).astype(np.float32)
@@ -290,6 +291,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     assert train.train(*compose_training([*arguments, *own])) == file
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_after_the_last_step_makes_none_again(
     folder, pictures, tmp_path, monkeypatch
 ):
