@@ -318,11 +318,9 @@ def first_pictures(
     settings = Noise(**config.noise)  # checked even where it is not used
     first = _first_at(config, shape, whole, content, styles)
     if first is not None:
-        larger = None
-        if pyramid.detail and len(sizes) > 1:
-            larger = _first_at(config, whole, whole, content, styles)
-        detailed = None if larger is None else Picture.of(larger)
-        return Picture.of(first), Detail(pyramid.detail, detailed, pyramid.noise, seed)
+        is_added = pyramid.detail and len(sizes) > 1
+        detailed = _first_at(config, whole, whole, content, styles) if is_added else None
+        return first, Detail(pyramid.detail, detailed, pyramid.noise, seed)
 
     image = noise_image(settings, jax.random.key(seed), shape, structure)
     noise = np.asarray(image) / np.float32(structure.value_range)
@@ -339,7 +337,7 @@ def _first_at(
     result: tuple[int, ...],
     content: np.ndarray | None,
     styles: Sequence[np.ndarray],
-) -> np.ndarray | None:
+) -> Picture | None:
     """Returns the picture that a run starts from, at a shape; None where noise is part of it.
 
     Args:
@@ -354,12 +352,12 @@ def _first_at(
             return None
         case "content":
             assert content is not None
-            return scaled_to(content, shape)
+            return Picture.of(scaled_to(content, shape))
         case "style":
-            return scaled_to(styles[0], shape)
+            return Picture.of(scaled_to(styles[0], shape))
         case file if Path(file).expanduser().is_file():
             _check_proportions("init", file, result)
-            return _file(file, f"{shape[1]}x{shape[0]}", "long", _stamp(file))
+            return Picture.of(_file(file, f"{shape[1]}x{shape[0]}", "long", _stamp(file)))
     raise NstyleError(
         f"init: {config.init!r} is neither a picture's file nor a name{nearest(config.init, INITS)}"
         f" (names: {', '.join(INITS)})"
