@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import evaluate
 from test_networks import random_vgg19
 
 from nstyle.config import compose, group_options
 from nstyle.errors import NstyleError
-from nstyle.objective import evaluate
 from nstyle.objective.problems import objective
 from nstyle.runs.job import build
 from nstyle.runs.planning import plan
@@ -204,7 +204,7 @@ def test_terms_equal_numpy(recipe, reference, weight_files):
     key, white, formula = KNOWN[recipe]
     job = job_of(recipe, reference, weight_files)
     image = white * jnp.asarray(reference["generated"])
-    total, terms = jax.jit(evaluate, static_argnums=0)(job.structure, image, job.stages[-1].problem)
+    total, terms = evaluate(job.structure, image, job.stages[-1].problem)
     features = Features(reference, key, rescaled=key == "gatys")
     content, style, tv = formula(features, white * reference["generated"].astype(np.float64))
     weights = job.stages[-1].problem.weights

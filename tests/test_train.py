@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from compiled import evaluate
 from conftest import command, replaced, values_in
 from safetensors.numpy import load_file
 
@@ -34,7 +35,7 @@ from nstyle.feedforward.training import (
     stacked_styles,
 )
 from nstyle.networks import Maximum, network_features
-from nstyle.objective import Problem, Targets, evaluate
+from nstyle.objective import Problem, Targets
 from nstyle.objective.problems import content_target, style_target
 from nstyle.runs import store, stored
 from nstyle.runs.inputs import network_of
@@ -70,12 +71,12 @@ def test_the_loss_is_the_mean_of_what_nstyle_minimises(recipe_and_goal, random):
     painted = jax.jit(paint, static_argnums=0)(
         recipe.architecture, state.params, pictures, mixtures
     )
-    evaluated, expected = jax.jit(evaluate, static_argnums=0), []
+    expected = []
     for image, picture, style in zip(painted, pictures, chosen, strict=True):
         content = content_target(structure, goal.params, jnp.asarray(picture))
         target = jax.tree.map(lambda leaf, style=style: leaf[style], goal.styles)
         problem = Problem(goal.params, Targets(content, target), goal.weights)
-        expected.append(evaluated(structure, image, problem))
+        expected.append(evaluate(structure, image, problem))
     np.testing.assert_allclose(value, np.mean([v for v, _ in expected]), rtol=1e-5)
     np.testing.assert_allclose(terms.tv, np.mean([t.tv for _, t in expected]), rtol=1e-5)
 
